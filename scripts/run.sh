@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Runs the food-delivery example: its backends, and a gateway before them. Ctrl-C ends both.
+#
+#   scripts/run.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+gateway=http://127.0.0.1:8080
+pids=()
+
+# start COMMAND...: in the background, in a process group of its own, so that Ctrl-C reaches only
+# this script, which then ends everything in order.
+start() {
+  set -m
+  "$@" </dev/null &
+  pids+=($!)
+  set +m
+}
+
+alive() {
+  local pid
+  for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || return 1; done
+}
+
+# ended: true once no process of the group is left.
+ended() { ! kill -0 -- "-$1" 2>/dev/null; }
+
+# finish ends what was started, last first: asks, waits up to 10 s, then kills the whole group.
+finish() {
+  local code=$? i pid tries
+  trap '' INT TERM HUP
+  trap - EXIT
+  for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+    pid=${pids[i]}
+    kill -TERM "$pid" 2>/dev/null || true
+    for ((tries = 0; tries < 100; tries++)); do
+      ended "$pid" && break
+      sleep 0.1
+    done
+    ended "$pid" || kill -KILL -- "-$pid" 2>/dev/null || true
+  done
+  exit "$code"
+}
+trap finish EXIT
+trap 'exit 0' INT TERM HUP
+
+wait_ready() {
+  local tries
+  for ((tries = 0; tries < 150; tries++)); do
+    alive || return 1
+    curl -fsS -o /dev/null --max-time 2 "$gateway/api/v1/products" 2>/dev/null && return
+    sleep 0.2
+  done
+  echo "run: no answer from $gateway within 30 s" >&2
+  return 1
+}
+
+guide() {
+  cat <<TEXT
+
+Listening:
+  $gateway     the gateway (Envoy), policies in examples/food-delivery
+  http://127.0.0.1:18080    Sluice: admin API, metrics
+  http://127.0.0.1:19000    Envoy's admin page
+  127.0.0.1:9001-9043       the backends, as listed above
+
+Five requests to try, from another terminal (x-instance tells which backend answered):
+
+  curl -i $gateway/api/v1/products
+  curl -i $gateway/api/v1/products/pizza-margherita
+  curl -i $gateway/api/v1/orders -H 'content-type: application/json' -d '{"items": [{"sku": "pizza-margherita", "quantity": 2}]}'
+  curl -i $gateway/api/v1/orders/1
+  curl -i -X DELETE $gateway/api/v1/orders/1
+
+Edit a file in examples/food-delivery and ask again. Ctrl-C ends everything.
+
+TEXT
+}
+
+command -v curl >/dev/null || { echo "run: curl is missing, which tells when the gateway answers: install it" >&2; exit 1; }
+SLUICE_ENVOY=$(scripts/tools.sh --print envoy)
+export SLUICE_ENVOY
+go build -trimpath -o bin/sluice ./cmd/sluice
+go build -trimpath -o bin/food-delivery ./examples/food-delivery
+
+start bin/food-delivery
+start bin/sluice dev examples/food-delivery
+wait_ready || { echo "run: the example did not start; the reason stands above" >&2; exit 1; }
+guide
+while alive; do sleep 0.5; done
+echo "run: a part ended by itself; ending the other" >&2
+exit 1
