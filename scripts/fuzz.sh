@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # go test -list prints a package's targets, and then "ok" with the package's name.
-listing=$(go test -list '^Fuzz' ./...)
+listing=$(go test -list '^Fuzz' ./...) || { echo "$listing" >&2; exit 1; }
 targets=$(awk '/^Fuzz/ {name[++n] = $1} /^ok/ {for (i = 1; i <= n; i++) print $2, name[i]; n = 0}' <<<"$listing")
 [ -n "$targets" ] || { echo "fuzz: no fuzz targets found" >&2; exit 1; }
 

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"net/http"
+	"strconv"
+)
+
+// payment is an amount that was taken, in cents.
+type payment struct {
+	ID      string `json:"id"`
+	OrderID string `json:"orderId"`
+	Cents   int    `json:"cents"`
+	Status  string `json:"status"`
+}
+
+// payments is the service that takes money, once for each idempotency-key.
+type payments struct{ taken *shelf[payment] }
+
+func newPayments() *payments { return &payments{newShelf[payment]()} }
+
+func (p *payments) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/v1/payments", p.pay)
+	mux.HandleFunc("/", notFound)
+	return mux
+}
+
+func (p *payments) pay(w http.ResponseWriter, r *http.Request) {
+	var wanted payment
+	if !read(w, r, &wanted) {
+		return
+	}
+	key := r.Header.Get("idempotency-key")
+	if key == "" || wanted.OrderID == "" || wanted.Cents < 1 {
+		problem(w, http.StatusUnprocessableEntity, "a payment needs the header idempotency-key, an orderId and cents of at least 1")
+		return
+	}
+	paid, _ := p.taken.add(key, func(number int) payment {
+		return payment{ID: strconv.Itoa(number), OrderID: wanted.OrderID, Cents: wanted.Cents, Status: "paid"}
+	})
+	reply(w, http.StatusCreated, paid)
+}
