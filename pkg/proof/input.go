@@ -1,0 +1,109 @@
+package proof
+
+import (
+	"fmt"
+	"slices"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/sluice-gateway/sluice/pkg/snapshot"
+)
+
+// input is a snapshot read as far as it must be changed. Route configurations stay bytes: they are nearly all of a
+// snapshot, and go into the bootstrap as they are.
+type input struct {
+	listeners []*listenerv3.Listener
+	clusters  []*clusterv3.Cluster
+	secrets   []*tlsv3.Secret
+	filters   map[string]*anypb.Any
+	routes    *snapshot.Table
+}
+
+func read(s *snapshot.Snapshot) (*input, error) {
+	in := &input{filters: map[string]*anypb.Any{}, routes: s.Table(resourcev3.RouteType)}
+	var err error
+	if in.listeners, err = decode[listenerv3.Listener](s, resourcev3.ListenerType); err != nil {
+		return nil, err
+	}
+	if in.secrets, err = decode[tlsv3.Secret](s, resourcev3.SecretType); err != nil {
+		return nil, err
+	}
+	if in.clusters, err = decode[clusterv3.Cluster](s, resourcev3.ClusterType); err != nil {
+		return nil, err
+	}
+	for _, c := range in.clusters {
+		makeStatic(c, s.Table(resourcev3.EndpointType))
+	}
+	configs, err := decode[corev3.TypedExtensionConfig](s, resourcev3.ExtensionConfigType)
+	for _, c := range configs {
+		in.filters[c.GetName()] = c.GetTypedConfig()
+	}
+	return in, err
+}
+
+// decode gives a table's resources in the order of their names.
+func decode[T any, M interface {
+	*T
+	proto.Message
+}](s *snapshot.Snapshot, typeURL string) ([]*T, error) {
+	table := s.Table(typeURL)
+	out := make([]*T, 0, table.Len())
+	for _, name := range table.Names() {
+		m := M(new(T))
+		if err := proto.Unmarshal(table.Body(name), m); err != nil {
+			return nil, fmt.Errorf("proof: %s %q: %w", typeURL, name, err)
+		}
+		out = append(out, (*T)(m))
+	}
+	return out, nil
+}
+
+// makeStatic puts the endpoints that a cluster would ask for into it.
+func makeStatic(c *clusterv3.Cluster, endpoints *snapshot.Table) {
+	if c.GetType() != clusterv3.Cluster_EDS {
+		return
+	}
+	name := c.GetEdsClusterConfig().GetServiceName()
+	if name == "" {
+		name = c.GetName()
+	}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+	c.EdsClusterConfig = nil
+	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	if body := endpoints.Body(name); body != nil {
+		c.LoadAssignment = ready(&endpointv3.ClusterLoadAssignment{}, body)
+	}
+}
+
+// whole is the bootstrap with everything in it.
+func (in *input) whole() *bootstrapv3.Bootstrap {
+	c := config{secrets: in.secrets, clusters: in.clusters, listeners: in.listeners, filters: in.filters, routes: map[string]*routev3.RouteConfiguration{}}
+	for _, name := range in.routes.Names() {
+		c.routes[name] = unchecked(in.routes.Body(name))
+	}
+	return c.bootstrap()
+}
+
+// unchecked is a route configuration whose references Envoy does not look at: it sees them in lists only, we in
+// trees too. Joining two encodings merges them.
+func unchecked(body []byte) *routev3.RouteConfiguration {
+	// A message of one constant field always marshals.
+	off, _ := proto.Marshal(&routev3.RouteConfiguration{ValidateClusters: wrapperspb.Bool(false)})
+	return ready(&routev3.RouteConfiguration{}, slices.Concat(body, off))
+}
+
+// ready makes an empty message marshal to these bytes.
+func ready[M proto.Message](empty M, body []byte) M {
+	empty.ProtoReflect().SetUnknown(body)
+	return empty
+}
