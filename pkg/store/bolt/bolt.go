@@ -1,0 +1,172 @@
+// Package bolt keeps a store in one bbolt file: the default of one `sluice serve`. A commit writes what changed and
+// is on disk before it is acknowledged; the head is held in memory.
+//
+// The file is not trusted. bbolt maps it into memory and follows the offsets in it, so Open first reads its structure
+// by plain reads, and every value carries a checksum over its bucket, its key and itself. A damaged file is refused
+// with what to do, and left as it is; no empty store takes its place.
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/store"
+)
+
+// Store is a store.Store in a file.
+type Store struct {
+	path   string
+	db     *bbolt.DB
+	ledger *store.Ledger
+}
+
+// Open opens the store file, or makes a new one where nothing is. It waits at most a second for another process to
+// let go of it. Errors: ErrInUse, ErrNewerFormat, ErrNotAStore, store.ErrDamaged, or what the system said; each says
+// what to do, and the file is as it was.
+func Open(path string, o store.Options) (*Store, error) {
+	if err := ensure(path); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	db, err := openFile(path, false)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	s := &Store{path: path, db: db, ledger: store.NewLedger(o)}
+	if err := s.load(); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, errors.Join(err, db.Close()))
+	}
+	return s, nil
+}
+
+// Head implements store.Store.
+func (s *Store) Head(ctx context.Context) (store.Revision, []policy.Object, error) {
+	return s.ledger.Head(ctx)
+}
+
+// At implements store.Store.
+func (s *Store) At(ctx context.Context, revision uint64) (store.Revision, []policy.Object, error) {
+	return s.ledger.At(ctx, revision, s.steps)
+}
+
+// Commit implements store.Store.
+func (s *Store) Commit(ctx context.Context, change store.Change) (store.Revision, error) {
+	return s.ledger.Commit(ctx, change, func(step store.Step) error {
+		return s.update(func(w writer) error { return w.commit(step) })
+	})
+}
+
+// History implements store.Store.
+func (s *Store) History(ctx context.Context, limit int) ([]store.Revision, error) {
+	return s.ledger.History(ctx, limit)
+}
+
+// Watch implements store.Store.
+func (s *Store) Watch(ctx context.Context) <-chan uint64 { return s.ledger.Watch(ctx) }
+
+// Archive implements store.Store.
+func (s *Store) Archive(ctx context.Context) (a store.Archive, err error) {
+	err = s.ledger.Reading(ctx, func(head *store.Set, revisions []store.Revision) error {
+		a, err = store.NewArchive(head, revisions, s.steps)
+		return err
+	})
+	return a, err
+}
+
+// Restore implements store.Store.
+func (s *Store) Restore(ctx context.Context, a store.Archive, replace bool) error {
+	return s.ledger.Restore(ctx, a, replace, func() error {
+		return s.update(func(w writer) error { return w.restore(a) })
+	})
+}
+
+// Backup writes a copy of the file as it is at one moment, while commits go on; Open opens the copy.
+func (s *Store) Backup(ctx context.Context, to io.Writer) error {
+	return s.ledger.Reading(ctx, func(*store.Set, []store.Revision) error {
+		return s.view(func(r reader) error {
+			_, err := r.tx.WriteTo(to)
+			return err
+		})
+	})
+}
+
+// Close implements store.Store; it waits for calls under way.
+func (s *Store) Close() error {
+	if !s.ledger.Close() {
+		return nil
+	}
+	return s.db.Close()
+}
+
+// load fills the ledger from the file.
+func (s *Store) load() error {
+	return s.view(func(r reader) error {
+		if err := r.format(); err != nil {
+			return err
+		}
+		head, err := r.head()
+		if err != nil {
+			return err
+		}
+		revisions, err := r.revisions()
+		if err != nil {
+			return err
+		}
+		return s.ledger.Load(head, revisions)
+	})
+}
+
+// steps reads in a transaction of its own, begun when the ledger's lock is held: a transaction that waited for the
+// lock would keep a commit from growing the file.
+func (s *Store) steps(from, to uint64) (steps [][]store.Edit, err error) {
+	err = s.view(func(r reader) error {
+		steps, err = r.steps(from, to)
+		return err
+	})
+	return steps, err
+}
+
+func (s *Store) view(read func(reader) error) error {
+	return guard(func() error {
+		err := s.db.View(func(tx *bbolt.Tx) error { return read(newReader(tx)) })
+		return closedIs(err)
+	})
+}
+
+// update writes in one transaction. When it fails, the medium alone knows whether what was written stands there, so
+// the ledger is filled from it again.
+func (s *Store) update(write func(writer) error) error {
+	err := guard(func() error {
+		err := s.db.Update(func(tx *bbolt.Tx) error { return write(writer{newReader(tx)}) })
+		return closedIs(err)
+	})
+	if err != nil && !errors.Is(err, store.ErrClosed) {
+		return errors.Join(err, s.load())
+	}
+	return err
+}
+
+func closedIs(err error) error {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return store.ErrClosed
+	}
+	return err
+}
+
+// guard turns what bbolt does about a file that changes under it, a panic or a fault in the mapped memory, into an
+// error.
+func guard(run func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = damaged("it changed or went bad while it was in use: %v", cause)
+		}
+	}()
+	return run()
+}
