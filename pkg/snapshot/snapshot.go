@@ -3,6 +3,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
@@ -196,4 +197,31 @@ func digest(versions map[string]string) string {
 		h.Write([]byte{0})
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Renew is NewTable, but takes versions from the previous table where the bytes are the same ones, and is the previous
+// table itself where all of them are.
+func Renew(previous *Table, bodies map[string][]byte) *Table {
+	if previous == nil {
+		return NewTable(bodies)
+	}
+	t := &Table{
+		resources: make(map[string]types.ResourceWithTTL, len(bodies)),
+		bodies:    bodies,
+		versions:  make(map[string]string, len(bodies)),
+	}
+	same := 0
+	for name, body := range bodies {
+		if old := previous.bodies[name]; old != nil && bytes.Equal(old, body) {
+			t.resources[name], t.versions[name] = previous.resources[name], previous.versions[name]
+			same++
+			continue
+		}
+		t.resources[name], t.versions[name] = readyResource(body), cachev3.HashResource(body)
+	}
+	if same == len(bodies) && same == previous.Len() {
+		return previous
+	}
+	t.version = digest(t.versions)
+	return t
 }
