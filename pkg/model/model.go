@@ -1,0 +1,111 @@
+// Package model is what is meant, resolved: the gateways with their listeners, hosts, routes and clusters, every
+// reference followed, every list in its final order. It knows no YAML, no protobuf and no Consul.
+package model
+
+// Config is everything that one site's policies mean.
+type Config struct {
+	Gateways []*Gateway // by name
+}
+
+// Gateway is what one set of Envoys is to do.
+type Gateway struct {
+	Name        string
+	Listeners   []*Listener    // by name
+	Hosts       []*VirtualHost // by domain
+	Clusters    []*Cluster     // by name: the services that its routes reach, and no others
+	Attachments []Attachment   // the gateway's own blocks, in the features' order
+}
+
+// Listener is one TCP port.
+type Listener struct {
+	Name        string
+	Gateway     string
+	Address     string
+	Port        uint32
+	Attachments []Attachment // the gateway's own blocks
+}
+
+// VirtualHost holds the routes of one domain: a name, *.suffix, or *.
+type VirtualHost struct {
+	Domain string
+	Routes []*Route // in the order in which they are tried
+}
+
+// Route is one match of one rule, and what happens to the requests it takes. A Route is shared between runs and
+// between virtual hosts, and never changes.
+type Route struct {
+	// Name is route/rule; of a rule with several matches the later ones carry #2, #3, ….
+	Name string
+	// Origin is where the rule stands: file:line.
+	Origin   string
+	Match    Match
+	Backends []Backend // none where a feature answers itself
+	// Allow, when set, makes the route answer 405 with these methods: the path exists, but not with the request's.
+	Allow       []string
+	Attachments []Attachment // what holds, merged, in the features' order
+	// Order sorts routes as they are tried, see Match.Order; routes with Allow come after all others.
+	Order string
+	// Literal is what every path starts with that the route takes, see Path.Literal.
+	Literal string
+	// Digest is the content hash of all the above.
+	Digest string
+}
+
+// Backend is one cluster and its share of a route's requests.
+type Backend struct {
+	Cluster string
+	Service string
+	Weight  uint32
+}
+
+// Cluster is one service and how it is reached.
+type Cluster struct {
+	Name        string
+	Service     string
+	Protocol    Protocol
+	DNS         *HostPort  // looked up by Envoy; nil for a fixed or discovered set of endpoints
+	Endpoints   []Endpoint // by address; ignored with DNS
+	Attachments []Attachment
+	// Digest is the content hash of all but the endpoints, EndpointsDigest that of the endpoints.
+	Digest          string
+	EndpointsDigest string
+}
+
+// Protocol is what a service's instances speak.
+type Protocol string
+
+// The protocols; the empty one is HTTP1.
+const (
+	HTTP1 Protocol = "http1"
+	HTTP2 Protocol = "http2"
+	GRPC  Protocol = "grpc"
+)
+
+// HostPort is a name to look up.
+type HostPort struct {
+	Host string
+	Port uint32
+}
+
+// Endpoint is one instance.
+type Endpoint struct {
+	Address string
+	Port    uint32
+	Weight  uint32 // 1 and up
+}
+
+// Attachment is one feature's block, opaque to the model.
+type Attachment struct {
+	// Feature is the feature's name.
+	Feature string
+	// Spec is the feature's own value, resolved.
+	Spec any
+	// From is where it was written: file:line.
+	From string
+	// Level is where it was attached: gateway, service, route or rule.
+	Level string
+	// Via is the Policy it came through, "" when it was written in place.
+	Via string
+	// Digest is the content hash of Spec, as canonical JSON.
+	Digest string
+}

@@ -1,0 +1,128 @@
+package translate
+
+import (
+	"fmt"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/model"
+)
+
+const (
+	connectTimeout = 2 * time.Second
+	// A cluster whose endpoints are not answered holds up every later cluster of its Envoy for this long.
+	endpointsTimeout = 2 * time.Second
+	httpOptionsKey   = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+)
+
+func (t *Translator) clusters(g *model.Gateway, out feature.Resources) error {
+	for _, c := range g.Clusters {
+		body, err := t.packed.Get("cluster "+c.Digest, func() ([]byte, error) { return t.cluster(c) })
+		if err != nil {
+			return fmt.Errorf("service %s: %w", c.Service, err)
+		}
+		out.AddReady(resource.ClusterType, c.Name, body)
+		if c.DNS != nil {
+			continue
+		}
+		name := model.EndpointsName(c.Name, c.Digest)
+		body, err = t.packed.Get("endpoints "+name+c.EndpointsDigest, func() ([]byte, error) { return feature.Marshal(Endpoints(name, c.Endpoints)) })
+		if err != nil {
+			return fmt.Errorf("service %s: %w", c.Service, err)
+		}
+		out.AddReady(resource.EndpointType, name, body)
+	}
+	return nil
+}
+
+func (t *Translator) cluster(c *model.Cluster) ([]byte, error) {
+	out := &clusterv3.Cluster{
+		Name:           c.Name,
+		ConnectTimeout: durationpb.New(connectTimeout),
+		// An endpoint that is gone from the catalog is gone, whatever its health check says.
+		IgnoreHealthOnHostRemoval: true,
+	}
+	discover(c, out)
+	options, err := httpOptions(c.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	out.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: options}
+	for _, a := range c.Attachments {
+		if f, ok := a.Spec.(feature.ClusterConfigurer); ok {
+			if err := f.ConfigureCluster(c, out); err != nil {
+				return nil, fmt.Errorf("%s (%s): %w", a.Feature, a.From, err)
+			}
+		}
+	}
+	return feature.Marshal(out)
+}
+
+// discover says where the endpoints come from.
+func discover(c *model.Cluster, out *clusterv3.Cluster) {
+	if c.DNS != nil {
+		out.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
+		out.RespectDnsTtl = true
+		out.LoadAssignment = Endpoints(c.Name, []model.Endpoint{{Address: c.DNS.Host, Port: c.DNS.Port, Weight: 1}})
+		return
+	}
+	out.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
+	out.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{
+		ServiceName: model.EndpointsName(c.Name, c.Digest),
+		EdsConfig:   ads(endpointsTimeout),
+	}
+}
+
+func httpOptions(p model.Protocol) (*anypb.Any, error) {
+	explicit := &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &corev3.Http1ProtocolOptions{}},
+	}
+	if p == model.HTTP2 || p == model.GRPC {
+		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+			ConnectionKeepalive: &corev3.KeepaliveSettings{Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(5 * time.Second)},
+		}}
+	}
+	return feature.Pack(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
+	})
+}
+
+// Endpoints is a cluster's endpoints under the name that Envoy asks for.
+func Endpoints(name string, endpoints []model.Endpoint) *endpointv3.ClusterLoadAssignment {
+	locality := &endpointv3.LocalityLbEndpoints{}
+	for _, e := range endpoints {
+		locality.LbEndpoints = append(locality.LbEndpoints, &endpointv3.LbEndpoint{
+			HostIdentifier:      &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(e.Address, e.Port)}},
+			LoadBalancingWeight: wrapperspb.UInt32(e.Weight),
+		})
+	}
+	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	if len(endpoints) > 0 {
+		out.Endpoints = []*endpointv3.LocalityLbEndpoints{locality}
+	}
+	return out
+}
+
+func address(host string, port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
+	}}}
+}
+
+// ads is the one stream everything comes by.
+func ads(initialFetch time.Duration) *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+		InitialFetchTimeout:   durationpb.New(initialFetch),
+	}
+}

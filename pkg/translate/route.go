@@ -1,0 +1,173 @@
+package translate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/model"
+)
+
+// MetadataKey is the namespace of what Sluice says about routes and virtual hosts in their metadata: `policy` and
+// `rule` on a route, `config` on a virtual host.
+const MetadataKey = "sluice"
+
+// routes is the gateway's one routing table.
+func (t *Translator) routes(g *model.Gateway, out feature.Resources) error {
+	table := &routev3.RouteConfiguration{
+		Name:             model.RouteTableName(g.Name),
+		ValidateClusters: wrapperspb.Bool(false), // Envoy does not look inside the index; compile has followed every name
+	}
+	config := metadata("config", TableDigest(g))
+	for _, v := range g.Hosts {
+		host, err := t.host(v)
+		if err != nil {
+			return err
+		}
+		host.Metadata = config
+		table.VirtualHosts = append(table.VirtualHosts, host)
+	}
+	return out.Add(resource.RouteType, table.Name, table)
+}
+
+func (t *Translator) host(v *model.VirtualHost) (*routev3.VirtualHost, error) {
+	out := &routev3.VirtualHost{Name: v.Domain, Domains: []string{v.Domain}}
+	matcher := &xdsmatcherv3.Matcher{}
+	keys := map[string]*xdsmatcherv3.Matcher_OnMatch{}
+	for _, l := range index(v.Routes) {
+		action, err := t.leaf(l.routes)
+		if err != nil {
+			return nil, fmt.Errorf("host %s: %w", v.Domain, err)
+		}
+		if l.prefix == "" {
+			matcher.OnNoMatch = action
+			continue
+		}
+		keys[l.prefix] = action
+	}
+	if len(keys) > 0 {
+		matcher.MatcherType = byPath(keys)
+	}
+	out.Matcher = matcher
+	return out, nil
+}
+
+func byPath(keys map[string]*xdsmatcherv3.Matcher_OnMatch) *xdsmatcherv3.Matcher_MatcherTree_ {
+	return &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+		Input:    pathInput(),
+		TreeType: &xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap{PrefixMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: keys}},
+	}}
+}
+
+func pathInput() *xdscorev3.TypedExtensionConfig {
+	input, err := feature.Pack(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: ":path"})
+	if err != nil {
+		panic("translate: " + err.Error()) // a constant
+	}
+	return &xdscorev3.TypedExtensionConfig{Name: "path", TypedConfig: input}
+}
+
+// leaf packs a list of routes, once for as long as none of them changes.
+func (t *Translator) leaf(routes []*model.Route) (*xdsmatcherv3.Matcher_OnMatch, error) {
+	h := sha256.New()
+	for _, r := range routes {
+		h.Write([]byte(r.Digest))
+	}
+	packed, err := t.leaves.Get(hex.EncodeToString(h.Sum(nil)), func() (*anypb.Any, error) {
+		list := &routev3.RouteList{}
+		for _, r := range routes {
+			one, err := t.Route(r)
+			if err != nil {
+				return nil, fmt.Errorf("%s (%s): %w", r.Name, r.Origin, err)
+			}
+			list.Routes = append(list.Routes, one)
+		}
+		return feature.Pack(list)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{
+		Action: &xdscorev3.TypedExtensionConfig{Name: "routes", TypedConfig: packed},
+	}}, nil
+}
+
+// Route is one route as Envoy has it.
+func (t *Translator) Route(r *model.Route) (*routev3.Route, error) {
+	out := &routev3.Route{Name: r.Name, Match: match(r.Match), Metadata: metadata("policy", r.Origin, "rule", r.Name)}
+	switch {
+	case len(r.Allow) > 0:
+		refuse(out, r.Allow)
+	case len(r.Backends) > 0:
+		out.Action = &routev3.Route_Route{Route: forward(r.Backends)}
+	}
+	for _, a := range r.Attachments {
+		if f, ok := a.Spec.(feature.RouteConfigurer); ok {
+			if err := f.ConfigureRoute(r, out); err != nil {
+				return nil, fmt.Errorf("%s (%s): %w", a.Feature, a.From, err)
+			}
+		}
+	}
+	if out.Action == nil {
+		return nil, fmt.Errorf("nothing answers: no feature and no service")
+	}
+	return out, t.checkFilters(out)
+}
+
+// checkFilters holds per-route configs against the chain: Envoy silently ignores one for a filter that is not there,
+// and one of another message type.
+func (t *Translator) checkFilters(r *routev3.Route) error {
+	for name, config := range r.TypedPerFilterConfig {
+		f, ok := t.filters[name]
+		if !ok {
+			return fmt.Errorf("per-route config for %q, which is not in the filter chain", name)
+		}
+		if config.MessageIs((*routev3.FilterConfig)(nil)) {
+			continue
+		}
+		if f.PerRoute == nil || !config.MessageIs(f.PerRoute) {
+			return fmt.Errorf("per-route config for %q has type %s", name, config.GetTypeUrl())
+		}
+	}
+	return nil
+}
+
+func refuse(out *routev3.Route, allow []string) {
+	out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: http.StatusMethodNotAllowed}}
+	out.ResponseHeadersToAdd = []*corev3.HeaderValueOption{{
+		Header:       &corev3.HeaderValue{Key: "allow", Value: strings.Join(allow, ", ")},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}}
+}
+
+func forward(backends []model.Backend) *routev3.RouteAction {
+	if len(backends) == 1 {
+		return &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: backends[0].Cluster}}
+	}
+	weighted := &routev3.WeightedCluster{}
+	for _, b := range backends {
+		weighted.Clusters = append(weighted.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: b.Cluster, Weight: wrapperspb.UInt32(b.Weight)})
+	}
+	return &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted}}
+}
+
+func metadata(pairs ...string) *corev3.Metadata {
+	fields := map[string]*structpb.Value{}
+	for i := 0; i < len(pairs); i += 2 {
+		fields[pairs[i]] = structpb.NewStringValue(pairs[i+1])
+	}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{MetadataKey: {Fields: fields}}}
+}
