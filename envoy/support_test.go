@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -21,6 +22,8 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"go.yaml.in/yaml/v4"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sluice-gateway/sluice/envoy"
@@ -68,7 +71,7 @@ func certificates(t *testing.T) envoy.TLS {
 	form := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sluice test"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"xds.example"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, form, form, key.Public(), key)
@@ -93,13 +96,38 @@ func certificates(t *testing.T) envoy.TLS {
 
 func rotating(t *testing.T, certs envoy.TLS) envoy.TLS {
 	t.Helper()
-	certs.SecretsFile = filepath.Join(t.TempDir(), "sds.yaml")
-	text, err := certs.Secrets()
+	certs.SecretsDir = t.TempDir()
+	files, err := certs.Secrets()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(certs.SecretsFile, text, 0o600); err != nil {
-		t.Fatal(err)
+	for path, text := range files {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return certs
+}
+
+func named(certs envoy.TLS, server string) envoy.TLS {
+	certs.ServerName = server
+	return certs
+}
+
+// mutualTLS makes a server ask for, and check, its clients' certificates.
+func mutualTLS(t *testing.T, certs envoy.TLS) grpc.ServerOption {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(certs.Certificate, certs.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(certs.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	return grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS13,
+	}))
 }

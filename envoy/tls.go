@@ -6,13 +6,13 @@ import (
 )
 
 // TLS is how Envoy and the xDS servers prove themselves to each other. All three files, or none. Envoy reads them
-// itself and follows their rotation (each file replaced by a rename) when SecretsFile is given too.
+// itself and follows their rotation (each file replaced by a rename) when SecretsDir is given too.
 type TLS struct {
 	CA, Certificate, Key string
 	// ServerName is the name the server's certificate must bear. Empty means the host of its address.
 	ServerName string
-	// SecretsFile is where the output of Secrets is kept on Envoy's machine.
-	SecretsFile string
+	// SecretsDir is the folder on Envoy's machine that holds the files of Secrets.
+	SecretsDir string
 }
 
 const (
@@ -36,20 +36,25 @@ func (t TLS) validate() error {
 	switch {
 	case given != 0 && given != 3:
 		return errors.New("tls: CA, certificate and key are needed together")
-	case given == 0 && (t.ServerName != "" || t.SecretsFile != ""):
-		return errors.New("tls: server name and secrets file mean nothing without CA, certificate and key")
+	case t.SecretsDir != "" && !filepath.IsAbs(t.SecretsDir):
+		return errors.New("tls: " + t.SecretsDir + ": give the absolute path, as it is on Envoy's machine")
+	case given == 0 && (t.ServerName != "" || t.SecretsDir != ""):
+		return errors.New("tls: server name and secrets folder mean nothing without CA, certificate and key")
 	}
 	return nil
 }
 
 func (t TLS) transportSocket(priorities [][]address) any {
 	common := map[string]any{
-		// Both ends are ours: nothing older needs to be understood.
-		"tls_params":     map[string]any{"tls_minimum_protocol_version": "TLSv1_3"},
+		// Both ends are ours: nothing older needs to be understood. Envoy as a client stops at 1.2 by itself.
+		"tls_params": map[string]any{
+			"tls_minimum_protocol_version": "TLSv1_3",
+			"tls_maximum_protocol_version": "TLSv1_3",
+		},
 		"alpn_protocols": []string{"h2"},
 	}
 	validation := map[string]any{"match_typed_subject_alt_names": t.names(priorities)}
-	if t.SecretsFile == "" {
+	if t.SecretsDir == "" {
 		validation["trusted_ca"] = file(t.CA)
 		common["tls_certificates"] = []any{t.certificate()}
 		common["validation_context"] = validation
@@ -77,23 +82,33 @@ func (t TLS) certificate() map[string]any {
 func (t TLS) reference(name string) map[string]any {
 	return map[string]any{"name": name, "sds_config": map[string]any{
 		"resource_api_version": "V3",
-		"path_config_source":   map[string]any{"path": t.SecretsFile},
+		"path_config_source":   map[string]any{"path": t.secretFile(name)},
 	}}
 }
 
-// Secrets is the content of SecretsFile: references to the three files, which Envoy then watches.
-func (t TLS) Secrets() ([]byte, error) {
+// Secrets are the files of SecretsDir by their full path. They refer to the three files, which Envoy then watches; it
+// takes one secret from a file.
+func (t TLS) Secrets() (map[string][]byte, error) {
 	if err := t.validate(); err != nil {
 		return nil, err
 	}
-	const kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-	ca := map[string]any{"trusted_ca": file(t.CA)}
-	text, err := toJSON(map[string]any{"resources": []any{
-		map[string]any{"@type": kind, "name": secretCertificate, "tls_certificate": t.certificate()},
-		map[string]any{"@type": kind, "name": secretCA, "validation_context": ca},
-	}})
-	return []byte(text + "\n"), err
+	out := map[string][]byte{}
+	for name, secret := range map[string]map[string]any{
+		secretCertificate: {"tls_certificate": t.certificate()},
+		secretCA:          {"validation_context": map[string]any{"trusted_ca": file(t.CA)}},
+	} {
+		secret["@type"] = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+		secret["name"] = name
+		text, err := toJSON(map[string]any{"resources": []any{secret}})
+		if err != nil {
+			return nil, err
+		}
+		out[t.secretFile(name)] = []byte(text + "\n")
+	}
+	return out, nil
 }
+
+func (t TLS) secretFile(name string) string { return filepath.Join(t.SecretsDir, name+".yaml") }
 
 // names are the subject alternative names of which the server's certificate must bear one.
 func (t TLS) names(priorities [][]address) []any {
