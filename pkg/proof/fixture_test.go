@@ -57,6 +57,8 @@ type gateway struct {
 	domains   []string
 	accessLog string
 	perLeaf   int
+	input     proto.Message // what the tree looks at
+	plain     bool          // a list, no tree
 }
 
 func newGateway(routes int) *gateway {
@@ -67,6 +69,7 @@ func newGateway(routes int) *gateway {
 		domains:   []string{"api.example"},
 		accessLog: "/nowhere/access.log",
 		perLeaf:   64,
+		input:     &matcherv3.HttpRequestHeaderMatchInput{HeaderName: ":path"},
 	}
 	for i := range max(routes/10, 1) {
 		g.clusters = append(g.clusters, service(i))
@@ -127,8 +130,7 @@ func (g *gateway) snapshot() *snapshot.Snapshot {
 	for _, c := range g.clusters {
 		clusters[c.GetName()] = c
 		if eds := c.GetEdsClusterConfig(); eds != nil {
-			endpoints[eds.GetServiceName()] = &endpointv3.ClusterLoadAssignment{ClusterName: eds.GetServiceName(), Endpoints: []*endpointv3.LocalityLbEndpoints{{
-				LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: socket(9001)}}}}}}}
+			endpoints[eds.GetServiceName()] = assignment(eds.GetServiceName(), socket(9001))
 		}
 	}
 	s = s.With(resourcev3.ClusterType, table(clusters)).With(resourcev3.EndpointType, table(endpoints))
@@ -136,6 +138,11 @@ func (g *gateway) snapshot() *snapshot.Snapshot {
 	s = s.With(resourcev3.ListenerType, table(map[string]proto.Message{"http": g.listener("http", 80, nil), "https": g.listener("https", 443, downstreamTLS())}))
 	s = s.With(resourcev3.ExtensionConfigType, table(map[string]proto.Message{"jwt": &corev3.TypedExtensionConfig{Name: "jwt", TypedConfig: pack(g.providers)}}))
 	return s.With(resourcev3.SecretType, table(map[string]proto.Message{g.secret.GetName(): g.secret}))
+}
+
+func assignment(name string, address *corev3.Address) *endpointv3.ClusterLoadAssignment {
+	host := &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}}}
+	return &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{host}}}}
 }
 
 // table is a route table in a tree, each leaf ending with the route that takes all else.
@@ -147,9 +154,12 @@ func (g *gateway) table() *routev3.RouteConfiguration {
 		list := append(append([]*routev3.Route{}, g.routes[i:min(i+g.perLeaf, len(g.routes))]...), rest)
 		leaves[fmt.Sprintf("/leaf%d", i)] = leaf(list)
 	}
-	input := &xdscorev3.TypedExtensionConfig{Name: "path", TypedConfig: pack(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: ":path"})}
+	input := &xdscorev3.TypedExtensionConfig{Name: "path", TypedConfig: pack(g.input)}
 	tree := &xdsmatcherv3.Matcher_MatcherTree{Input: input, TreeType: &xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap{
 		PrefixMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: leaves}}}
+	if g.plain {
+		return &routev3.RouteConfiguration{Name: "edge", VirtualHosts: []*routev3.VirtualHost{{Name: "api", Domains: g.domains, Routes: g.routes}}}
+	}
 	return &routev3.RouteConfiguration{Name: "edge", VirtualHosts: []*routev3.VirtualHost{
 		{Name: "api", Domains: g.domains, Matcher: &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: tree}, OnNoMatch: leaf([]*routev3.Route{rest})}},
 		{Name: "any", Domains: []string{"*"}, Routes: []*routev3.Route{rest}},

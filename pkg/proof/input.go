@@ -2,6 +2,7 @@ package proof
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -68,9 +69,10 @@ func decode[T any, M interface {
 	return out, nil
 }
 
-// makeStatic puts the endpoints that a cluster would ask for into it.
+// makeStatic leaves a cluster nothing to ask for: it gets its endpoints, or none that need a name server.
 func makeStatic(c *clusterv3.Cluster, endpoints *snapshot.Table) {
 	if c.GetType() != clusterv3.Cluster_EDS {
+		withoutNames(c)
 		return
 	}
 	name := c.GetEdsClusterConfig().GetServiceName()
@@ -82,6 +84,22 @@ func makeStatic(c *clusterv3.Cluster, endpoints *snapshot.Table) {
 	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	if body := endpoints.Body(name); body != nil {
 		c.LoadAssignment = ready(&endpointv3.ClusterLoadAssignment{}, body)
+	}
+}
+
+// withoutNames puts an address in the place of every name that Envoy would look up: it does so even to validate, though
+// it does not wait for the answer. A static cluster must not have names, and keeps them to be refused.
+func withoutNames(c *clusterv3.Cluster) {
+	if c.GetClusterType() == nil && c.GetType() == clusterv3.Cluster_STATIC {
+		return
+	}
+	for _, locality := range c.GetLoadAssignment().GetEndpoints() {
+		for _, e := range locality.GetLbEndpoints() {
+			a := e.GetEndpoint().GetAddress().GetSocketAddress()
+			if _, err := netip.ParseAddr(a.GetAddress()); a.GetAddress() != "" && err != nil {
+				a.Address = "127.0.0.1"
+			}
+		}
 	}
 }
 

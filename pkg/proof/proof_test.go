@@ -4,15 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -46,6 +50,13 @@ func TestProve(t *testing.T) {
 			g.routes[5].GetRoute().RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: "gone"}}
 			g.routes[6].Match = regex("a(")
 		}, []proof.Fault{badRoute(5), badRoute(6)}, `unknown cluster "gone"`},
+		{"plain list", func(g *gateway) {
+			g.plain = true
+			g.routes[3].Match, g.routes[400].Match = regex("a["), regex("b[")
+			g.routes[4].GetRoute().ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: "gone"}
+		}, []proof.Fault{badRoute(4), badRoute(3), badRoute(400)}, "unknown cluster"},
+		{"what no part alone shows", func(g *gateway) { g.input = &routerv3.Router{} },
+			[]proof.Fault{{}}, "Didn't find a registered implementation"},
 		{"filter", func(g *gateway) { g.filters = []*hcmv3.HttpFilter{lua("lua", "not lua (")} }, []proof.Fault{
 			{Resource: resourcev3.ListenerType, Name: "http"}, {Resource: resourcev3.ListenerType, Name: "https"}}, "script load error"},
 		{"discovered filter", func(g *gateway) { g.providers.Providers["idp"].JwksSourceSpecifier = inlineKeys("no keys") },
@@ -94,17 +105,30 @@ func TestProveLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestProveNeedsNoName(t *testing.T) {
+func TestProveLooksUpNoName(t *testing.T) {
 	p := prover(t)
+	dns, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dns.Close()
 	g := newGateway(1)
 	c := g.clusters[0]
 	c.ClusterDiscoveryType, c.EdsClusterConfig = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}, nil
+	c.TypedDnsResolverConfig = &corev3.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: pack(&caresv3.CaresDnsResolverConfig{
+		Resolvers: []*corev3.Address{socket(uint32(dns.LocalAddr().(*net.UDPAddr).Port))}})}
 	address := socket(80)
-	address.GetSocketAddress().Address = "does-not-exist.invalid"
-	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{ClusterName: c.GetName(), Endpoints: []*endpointv3.LocalityLbEndpoints{{
-		LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}}}}}}}
+	address.GetSocketAddress().Address = "orders.internal"
+	c.LoadAssignment = assignment(c.GetName(), address)
 	if faults, err := p.Prove(t.Context(), g.snapshot()); err != nil || len(faults) > 0 {
-		t.Error(faults, err)
+		t.Fatal(faults, err)
+	}
+	// Envoy has ended: what it asked stands in the socket's buffer.
+	if err := dns.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := dns.ReadFrom(make([]byte, 512)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the name server was asked %d bytes, %v", n, err)
 	}
 }
 
