@@ -43,6 +43,8 @@ type Route struct {
 	// Allow, when set, makes the route answer 405 with these methods: the path exists, but not with the request's.
 	Allow       []string
 	Attachments []Attachment // what holds, merged, in the features' order
+	// Unavailable makes the route answer 503: what it was to do is in quarantine.
+	Unavailable bool
 	// Order sorts routes as they are tried, see Match.Order; routes with Allow come after all others.
 	Order string
 	// Literal is what every path starts with that the route takes, see Path.Literal.

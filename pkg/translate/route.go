@@ -109,6 +109,8 @@ func (t *Translator) leaf(routes []*model.Route) (*xdsmatcherv3.Matcher_OnMatch,
 func (t *Translator) Route(r *model.Route) (*routev3.Route, error) {
 	out := &routev3.Route{Name: r.Name, Match: match(r.Match), Metadata: metadata("policy", r.Origin, "rule", r.Name)}
 	switch {
+	case r.Unavailable:
+		out.Action = answer(http.StatusServiceUnavailable)
 	case len(r.Allow) > 0:
 		refuse(out, r.Allow)
 	case len(r.Backends) > 0:
@@ -146,11 +148,15 @@ func (t *Translator) checkFilters(r *routev3.Route) error {
 }
 
 func refuse(out *routev3.Route, allow []string) {
-	out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: http.StatusMethodNotAllowed}}
+	out.Action = answer(http.StatusMethodNotAllowed)
 	out.ResponseHeadersToAdd = []*corev3.HeaderValueOption{{
 		Header:       &corev3.HeaderValue{Key: "allow", Value: strings.Join(allow, ", ")},
 		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}}
+}
+
+func answer(status uint32) *routev3.Route_DirectResponse {
+	return &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: status}}
 }
 
 func forward(backends []model.Backend) *routev3.RouteAction {

@@ -1,0 +1,266 @@
+// Package gateway runs the whole line in one process beside a real Envoy, for tests: policies in, requests through
+// Envoy out, all on free loopback ports.
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/envoy"
+	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/feature/all"
+	"github.com/sluice-gateway/sluice/pkg/featuretest"
+	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/proof"
+	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/xds"
+)
+
+// Patience is how long an expected event is waited for: far longer than it ever takes.
+const Patience = 30 * time.Second
+
+// Gateway is a control plane and one Envoy.
+type Gateway struct {
+	// URL is where the listener $PORT answers, Port its port.
+	URL  string
+	Port int
+	// Controller and XDS are the parts, to be looked into.
+	Controller *control.Controller
+	XDS        *xds.Server
+	Envoy      *envoy.Process
+	// Log is all that Envoy has written: its access log, one JSON line a request, among it.
+	Log *Buffer
+
+	t     testing.TB
+	admin string
+}
+
+// Start applies the policies, starts Envoy and waits until it serves them. `$PORT` in the files becomes a free port;
+// a Gateway `edge` that listens there is added where the files have none.
+func Start(t testing.TB, files map[string]string) *Gateway {
+	t.Helper()
+	binary := featuretest.Envoy(t)
+	g := &Gateway{t: t, Port: FreePort(t), Log: &Buffer{}}
+	g.URL = "http://127.0.0.1:" + strconv.Itoa(g.Port)
+	g.XDS = xds.New(xds.Config{})
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- g.XDS.Run(ctx, lis) }()
+	t.Cleanup(func() { cancel(); <-served })
+	g.Controller = control.New(control.Config{
+		Features: all.Features(), Store: store.NewMemory(store.Options{}), Publisher: g.XDS,
+		Prover: &proof.Prover{Binary: binary, Dir: t.TempDir()}, Log: slog.New(slog.DiscardHandler), Loopback: true,
+	})
+	if err := g.Apply(files); err != nil {
+		t.Fatal(err)
+	}
+	g.startEnvoy(binary, lis.Addr().String())
+	return g
+}
+
+func (g *Gateway) startEnvoy(binary, server string) {
+	g.t.Helper()
+	dir, err := os.MkdirTemp("", "sluice") // a socket's path must be short
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.admin = "unix:" + filepath.Join(dir, "admin")
+	g.Envoy = &envoy.Process{
+		Binary: binary, Concurrency: 1, DrainTime: time.Second, Log: g.Log,
+		Bootstrap: envoy.Bootstrap{Gateway: "edge", Node: "test", Servers: []string{server}, Admin: g.admin},
+		Args:      []string{"--file-flush-interval-msec", "50"},
+	}
+	if err := g.Envoy.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		defer cancel()
+		_ = g.Envoy.Stop(ctx)
+		_ = os.RemoveAll(dir)
+		if g.t.Failed() {
+			g.t.Logf("envoy: %s", g.Log)
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	if err := g.Envoy.Ready(ctx); err != nil {
+		g.t.Fatal(err)
+	}
+	g.Settle()
+}
+
+// Apply makes the policies exactly those of the files, as `dev` does, and waits until Envoy has them.
+func (g *Gateway) Apply(files map[string]string) error {
+	objects, err := g.objects(files)
+	if err != nil {
+		return err
+	}
+	_, err = g.Controller.Apply(context.Background(), control.Request{Set: objects, Prune: true, Source: "test", AllowRemovals: true})
+	if err != nil {
+		return err
+	}
+	g.Settle()
+	return nil
+}
+
+func (g *Gateway) objects(files map[string]string) ([]policy.Object, error) {
+	problems := &policy.Problems{}
+	var objects []policy.Object
+	hasGateway := false
+	for name, text := range files {
+		if filepath.Ext(name) != ".yaml" {
+			continue
+		}
+		split, _ := policy.Split(name, strings.ReplaceAll(text, "$PORT", strconv.Itoa(g.Port)), "test", problems)
+		for _, o := range split {
+			o.Content = files
+			hasGateway = hasGateway || o.Kind == "Gateway"
+			objects = append(objects, o)
+		}
+	}
+	if !hasGateway {
+		text := fmt.Sprintf("apiVersion: sluice/v1\nkind: Gateway\nmetadata: {name: edge}\nspec: {listeners: [{name: http, port: %d}]}\n", g.Port)
+		edge, _ := policy.Split("edge.yaml", text, "test", problems)
+		objects = append(objects, edge...)
+	}
+	if problems.Failed() {
+		return nil, &control.Problems{List: problems.List()}
+	}
+	return objects, nil
+}
+
+// Settle waits until every connected Envoy has acknowledged or refused what is published.
+func (g *Gateway) Settle() {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	for _, e := range g.Controller.Wait(ctx, g.Controller.Serving()) {
+		if e.State == xds.Refused {
+			g.t.Logf("refused: %+v", e.Refusals)
+		}
+	}
+}
+
+// Get asks for a path and gives status, body and headers; it fails the test when there is no answer.
+func (g *Gateway) Get(path string, headers ...string) (int, string, http.Header) {
+	g.t.Helper()
+	return g.Do(http.MethodGet, path, nil, headers...)
+}
+
+// Do sends one request on a connection of its own; headers are name, value, name, value. `host` sets the Host.
+func (g *Gateway) Do(method, path string, body io.Reader, headers ...string) (int, string, http.Header) {
+	g.t.Helper()
+	r, err := http.NewRequest(method, g.URL+path, body)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		if strings.EqualFold(headers[i], "host") {
+			r.Host = headers[i+1]
+		}
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	r.Close = true
+	client := &http.Client{Timeout: Patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(r)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text), resp.Header
+}
+
+// Admin is the answer of Envoy's admin interface.
+func (g *Gateway) Admin(path string) string {
+	g.t.Helper()
+	resp, err := envoy.AdminClient(g.admin).Get("http://envoy" + path)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Eventually waits until the condition holds, and fails the test when it never does.
+func Eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(Patience)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // between looks, not instead of one
+	}
+}
+
+// Backend is a service's instance: its address is host:port.
+func Backend(t testing.TB, h http.Handler) (address string) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// Echo is a backend that answers with its name.
+func Echo(t testing.TB, name string) (address string) {
+	return Backend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("x-instance", name)
+		fmt.Fprintf(w, "%s %s", name, r.URL.RequestURI())
+	}))
+}
+
+// FreePort is a TCP port of 127.0.0.1 that nothing listens on.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	return lis.Addr().(*net.TCPAddr).Port
+}
+
+// Buffer gathers what a process writes; it may be read meanwhile.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// String is all that was written so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,194 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/model"
+	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/proof"
+	"github.com/sluice-gateway/sluice/pkg/snapshot"
+	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/translate"
+)
+
+// Build is everything that a set of objects became.
+type Build struct {
+	Revision  store.Revision
+	Objects   []policy.Object
+	Config    *model.Config
+	Problems  *policy.Problems
+	Snapshots map[string]*snapshot.Snapshot // by gateway
+	Tables    map[string]string             // by gateway: the digest that its answers carry
+	Proof     Proof
+	Published time.Time
+	// Quarantined are the routes and services that are served in their stead: a route answers 503 on its own match.
+	Quarantined map[string]string // by resource name: the reason
+}
+
+// Proof is what the real Envoy said of a build.
+type Proof struct {
+	State  ProofState    `json:"state"`
+	Faults []proof.Fault `json:"faults,omitempty"`
+	Took   time.Duration `json:"took,omitempty"`
+	// Reason is why there was none.
+	Reason string `json:"reason,omitempty"`
+}
+
+// ProofState is how a proof ended.
+type ProofState string
+
+// How a proof ended.
+const (
+	Proven   ProofState = "proven"
+	Unproven ProofState = "unproven" // there was none
+	Refused  ProofState = "refused"
+)
+
+// build is the whole line, from objects to proven snapshots. It stops where something is wrong: with Problems, or with
+// a refused proof. An error is one of the program or its machine, not of the policies.
+func (c *Controller) build(ctx context.Context, objects []policy.Object) (*Build, error) {
+	b := &Build{Objects: objects}
+	c.step("compile", func() { b.Config, b.Problems = c.compiler.Compile(objects) })
+	if b.Problems.Failed() {
+		return b, nil
+	}
+	if err := c.translate(b); err != nil {
+		return nil, err
+	}
+	return b, c.prove(ctx, b)
+}
+
+// translate makes a build's snapshots.
+func (c *Controller) translate(b *Build) (err error) {
+	if c.Loopback {
+		bindLoopback(b.Config)
+	}
+	b.Snapshots, b.Tables = map[string]*snapshot.Snapshot{}, map[string]string{}
+	for _, g := range b.Config.Gateways {
+		var resources feature.Resources
+		c.step("translate", func() { resources, err = c.translator.Translate(g) })
+		if err != nil {
+			return err
+		}
+		c.step("snapshot", func() { b.Snapshots[g.Name], err = snapshot.Build(resources, c.published[g.Name]) })
+		if err != nil {
+			return fmt.Errorf("gateway %s: %w", g.Name, err)
+		}
+		b.Tables[g.Name] = translate.TableDigest(g)
+	}
+	c.translator.EndRun()
+	return nil
+}
+
+// prove shows every snapshot that is not published already to the real Envoy.
+func (c *Controller) prove(ctx context.Context, b *Build) error {
+	b.Proof.State = Proven
+	if c.Prover == nil {
+		b.Proof = Proof{State: Unproven, Reason: "no Envoy binary was found"}
+		return nil
+	}
+	start := time.Now()
+	for name, s := range b.Snapshots {
+		if s.Digest() == c.published[name].Digest() {
+			continue
+		}
+		faults, err := c.Prover.Prove(ctx, s)
+		if err != nil {
+			return fmt.Errorf("the proof could not be run: %w", err)
+		}
+		b.Proof.Faults = append(b.Proof.Faults, faults...)
+	}
+	b.Proof.Took = time.Since(start)
+	c.metrics.step("proof", b.Proof.Took)
+	if len(b.Proof.Faults) > 0 {
+		b.Proof.State = Refused
+		b.Problems.Join(faultProblems(b))
+	}
+	return nil
+}
+
+// faultProblems shows Envoy's refusals where they were written.
+func faultProblems(b *Build) policy.Problems {
+	var p policy.Problems
+	for _, f := range b.Proof.Faults {
+		file, line := splitOrigin(f.Origin)
+		if ref, ok := objectOf(b.Config, f.Name); ok && file == "" {
+			for _, o := range b.Objects {
+				if o.Ref == ref {
+					file, line = o.File, o.Line
+				}
+			}
+		}
+		p.Add(policy.Problem{
+			Severity: policy.Error, Code: policy.CodeRefused, File: file, Line: line, Column: min(line, 1),
+			Message: fmt.Sprintf("Envoy refuses %s: %s", f.Name, f.Reason),
+		})
+	}
+	return p
+}
+
+// objectOf is the object that a cluster or listener comes from.
+func objectOf(config *model.Config, resource string) (policy.Ref, bool) {
+	for _, g := range config.Gateways {
+		for _, cl := range g.Clusters {
+			if cl.Name == resource {
+				return policy.Ref{Kind: "Service", Name: cl.Service}, true
+			}
+		}
+		for _, l := range g.Listeners {
+			if l.Name == resource {
+				return policy.Ref{Kind: "Gateway", Name: g.Name}, true
+			}
+		}
+	}
+	return policy.Ref{}, false
+}
+
+// quarantine serves the rest when the proof refuses what nobody is waiting for: refused routes answer 503 on their own
+// match, so that nothing falls through to a wider one; refused clusters are left out, which answers 503 too.
+func (c *Controller) quarantine(ctx context.Context, objects []policy.Object, b *Build) (*Build, error) {
+	refused := map[string]string{}
+	for len(b.Proof.Faults) > 0 {
+		before := len(refused)
+		for _, f := range b.Proof.Faults {
+			refused[f.Name] = f.Reason
+		}
+		if len(refused) == before {
+			return nil, fmt.Errorf("envoy refuses what is stored: %s", b.Proof.Faults[0].Reason)
+		}
+		b = &Build{Objects: objects}
+		b.Config, b.Problems = c.compiler.Compile(objects)
+		b.Config = model.Quarantine(b.Config, refused)
+		if err := c.translate(b); err != nil {
+			return nil, err
+		}
+		if err := c.prove(ctx, b); err != nil {
+			return nil, err
+		}
+	}
+	for name, reason := range refused {
+		c.Log.Error("quarantined: envoy refuses it", "resource", name, "reason", reason)
+	}
+	b.Quarantined = refused
+	return b, nil
+}
+
+func bindLoopback(config *model.Config) {
+	for _, g := range config.Gateways {
+		for _, l := range g.Listeners {
+			if l.Address == "" {
+				l.Address = "127.0.0.1"
+			}
+		}
+	}
+}
+
+// step times one step of the line.
+func (c *Controller) step(name string, run func()) {
+	start := time.Now()
+	run()
+	c.metrics.step(name, time.Since(start))
+}

@@ -1,0 +1,179 @@
+// Package control is the loop of the management server: what is stored becomes what Envoys have, by one straight line
+// of steps, each change whole or not at all. What was good last is kept until something better is.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/pkg/compile"
+	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/proof"
+	"github.com/sluice-gateway/sluice/pkg/snapshot"
+	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/translate"
+	"github.com/sluice-gateway/sluice/pkg/xds"
+)
+
+// Publisher is where snapshots go: the xDS server.
+type Publisher interface {
+	Publish(gateway string, s *snapshot.Snapshot)
+	Withdraw(gateway string)
+	Wait(ctx context.Context, gateway, digest string) []xds.EnvoyStatus
+	Envoys() []xds.EnvoyStatus
+	Resource(node, typeURL, name string) (xds.ResourceStatus, bool)
+}
+
+// Prover judges a snapshot before it is published.
+type Prover interface {
+	Prove(ctx context.Context, s *snapshot.Snapshot) ([]proof.Fault, error)
+}
+
+// Config is what a Controller works with.
+type Config struct {
+	Features  feature.Set
+	Store     store.Store
+	Publisher Publisher
+	// Prover is nil where there is no Envoy binary: then everything counts as unproven.
+	Prover Prover
+	Log    *slog.Logger
+	// Loopback binds every listener that names no address to 127.0.0.1.
+	Loopback bool
+}
+
+// Controller owns what is served. It is safe for concurrent use.
+type Controller struct {
+	Config
+	metrics *metrics
+
+	mu         sync.Mutex // one change at a time; guards the three below
+	compiler   *compile.Compiler
+	translator *translate.Translator
+	published  map[string]*snapshot.Snapshot
+
+	serving atomic.Pointer[Build]
+	failure atomic.Pointer[string] // why what is stored is not what is served
+}
+
+// New is a Controller that serves nothing yet.
+func New(c Config) *Controller {
+	return &Controller{
+		Config: c, metrics: newMetrics(),
+		compiler: compile.New(c.Features), translator: translate.New(c.Features),
+		published: map[string]*snapshot.Snapshot{},
+	}
+}
+
+// Run publishes what is stored, and goes on to do so when another process changes the store, until ctx ends. A store
+// that cannot be read at the start is an error; nothing has been published then.
+func (c *Controller) Run(ctx context.Context) error {
+	heads := c.Store.Watch(ctx)
+	if err := c.sync(ctx); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, open := <-heads:
+			if !open {
+				return nil
+			}
+			if err := c.sync(ctx); err != nil && ctx.Err() == nil {
+				c.Log.Error("the store could not be read; what was published stays", "error", err)
+			}
+		}
+	}
+}
+
+// sync publishes the head of the store, unless it is what is served already.
+func (c *Controller) sync(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	head, objects, err := c.Store.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("read the store: %w", err)
+	}
+	if s := c.serving.Load(); s != nil && s.Revision.Number == head.Number {
+		return nil
+	}
+	b, err := c.build(ctx, objects)
+	if err == nil && b.Proof.State == Refused {
+		b, err = c.quarantine(ctx, objects, b)
+	}
+	switch {
+	case err != nil:
+		return c.keep(ctx, err)
+	case b.Problems.Failed():
+		c.Log.Error("what is stored does not compile; what was published stays", "revision", head.Number, "problems", b.Problems.Render())
+		return c.keep(ctx, fmt.Errorf("revision %d does not compile: %d errors", head.Number, b.Problems.Errors()))
+	}
+	b.Revision = head
+	c.publish(b)
+	return nil
+}
+
+// keep remembers why the stored revision is not served. It is an error only for those who stop.
+func (c *Controller) keep(ctx context.Context, err error) error {
+	reason := err.Error()
+	c.failure.Store(&reason)
+	return ctx.Err()
+}
+
+// publish hands a build to the Envoys, and makes it what is served.
+func (c *Controller) publish(b *Build) {
+	for name, s := range b.Snapshots {
+		c.Publisher.Publish(name, s)
+	}
+	for name := range c.published {
+		if b.Snapshots[name] == nil {
+			c.Publisher.Withdraw(name)
+		}
+	}
+	c.published = maps.Clone(b.Snapshots)
+	b.Published = time.Now()
+	c.serving.Store(b)
+	c.failure.Store(nil)
+	c.metrics.revision.Set(float64(b.Revision.Number))
+}
+
+// Serving is what is published now; nil before the first time. Not to be changed.
+func (c *Controller) Serving() *Build { return c.serving.Load() }
+
+// Ready is nil when every input has been read and what is stored is what is served.
+func (c *Controller) Ready() error {
+	if f := c.failure.Load(); f != nil {
+		return errors.New(*f)
+	}
+	if c.serving.Load() == nil {
+		return errors.New("the store has not been read yet")
+	}
+	return nil
+}
+
+// Wait returns the state of every Envoy once each has acknowledged or refused what the build published, or when ctx
+// ends.
+func (c *Controller) Wait(ctx context.Context, b *Build) []xds.EnvoyStatus {
+	var out []xds.EnvoyStatus
+	for _, name := range slices.Sorted(maps.Keys(b.Snapshots)) {
+		out = append(out, c.Publisher.Wait(ctx, name, b.Snapshots[name].Digest())...)
+	}
+	return out
+}
+
+// Problems lists what is wrong with a change: it was not applied.
+type Problems struct {
+	List    []policy.Problem
+	Dropped int
+}
+
+// Error implements error.
+func (p *Problems) Error() string { return policy.Render(p.List, p.Dropped) }
