@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -21,14 +22,14 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 		})
 	}
 	slices.SortFunc(out.Listeners, func(a, b *model.Listener) int { return cmp.Compare(a.Name, b.Name) })
-	hosts, at, clusters := gather(g.routes)
+	hosts, clusters := gather(g.routes)
 	for _, domain := range slices.Sorted(maps.Keys(hosts)) {
 		routes := hosts[domain]
 		slices.SortStableFunc(routes, func(a, b *model.Route) int {
 			return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 		})
-		conflicts{domain, at, s.problems}.find(routes)
-		out.Hosts = append(out.Hosts, &model.VirtualHost{Domain: domain, Routes: append(routes, notAllowed(routes)...)})
+		conflicts{domain, g.routes, s.problems}.find(routes)
+		out.Hosts = append(out.Hosts, &model.VirtualHost{Domain: domain, Routes: append(routes, s.notAllowed(routes)...)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
 		out.Clusters = append(out.Clusters, s.cluster(name, clusters[name]))
@@ -36,16 +37,15 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 	return out
 }
 
-func gather(routes []*compiledRoute) (hosts map[string][]*model.Route, at map[*model.Route]policy.At, clusters map[string]string) {
-	hosts, at, clusters = map[string][]*model.Route{}, map[*model.Route]policy.At{}, map[string]string{}
+func gather(routes []*compiledRoute) (hosts map[string][]*model.Route, clusters map[string]string) {
+	hosts, clusters = map[string][]*model.Route{}, map[string]string{}
 	for _, c := range routes {
 		for _, h := range c.hosts {
 			hosts[h] = append(hosts[h], c.routes...)
 		}
-		maps.Copy(at, c.at)
 		maps.Copy(clusters, c.clusters)
 	}
-	return hosts, at, clusters
+	return hosts, clusters
 }
 
 // gatewayAttachments are the blocks about the gateway itself; the nearer replaces the farther here too.
@@ -73,8 +73,10 @@ func (s *site) gatewayAttachments(g *gateway) []model.Attachment {
 // cluster is a Service's compiled form.
 func (s *site) cluster(name, service string) *model.Cluster {
 	d := s.documents[policy.Ref{Kind: KindService, Name: service}]
-	c, _ := s.compiler.clusters.Get(d.digest, func() (*model.Cluster, error) { return s.compileCluster(name, d), nil })
-	return c
+	if d.cluster == nil {
+		d.cluster = s.compileCluster(name, d)
+	}
+	return d.cluster
 }
 
 func (s *site) compileCluster(name string, d *document) *model.Cluster {
@@ -97,7 +99,6 @@ func (s *site) compileCluster(name string, d *document) *model.Cluster {
 		attached = append(attached, a.Feature, a.Digest)
 	}
 	c.Digest = specDigest([]any{c.Name, c.Protocol, c.DNS, attached})
-	c.EndpointsDigest = specDigest(c.Endpoints)
 	return c
 }
 
@@ -116,12 +117,14 @@ func checkAddress(address string) error {
 
 // notAllowed gives, for each path whose routes ask for methods, a route that answers 405 to all others. They come
 // after every route that was written, so that a wider path may still take the request.
-func notAllowed(routes []*model.Route) []*model.Route {
-	allowed := map[string][]string{} // nil: any method
-	var paths []*model.Route         // the first of each path
+func (s *site) notAllowed(routes []*model.Route) []*model.Route {
+	allowed := make(map[string][]string, len(routes)) // by path; nil: any method
+	paths := make([]*model.Route, 0, len(routes))     // the first of each path
+	anyWider := false
 	for _, r := range routes {
-		key := r.Match.Path.Order()
+		key := r.PathOrder()
 		methods, seen := allowed[key]
+		anyWider = anyWider || r.Match.Path.Tail && len(r.Match.Methods) > 0
 		switch {
 		case !seen:
 			paths = append(paths, r)
@@ -134,41 +137,65 @@ func notAllowed(routes []*model.Route) []*model.Route {
 	}
 	var out []*model.Route
 	for _, r := range paths {
-		if methods := allowed[r.Match.Path.Order()]; len(methods) > 0 {
-			out = append(out, refuseMethods(r, withWider(methods, r.Match.Path, allowed)))
+		methods := allowed[r.PathOrder()]
+		if len(methods) == 0 {
+			continue
 		}
+		if anyWider {
+			methods = withWider(methods, r.Match.Path, allowed)
+		}
+		out = append(out, s.refuseMethods(r, sortedOnce(methods)))
 	}
 	return out
 }
 
 // withWider adds the methods of the /* patterns that cover a path: their routes would take those.
 func withWider(methods []string, p model.Path, allowed map[string][]string) []string {
-	out := slices.Clone(methods)
+	out := slices.Clip(methods)
 	for n := range len(p.Segments) + 1 {
-		if wider := (model.Path{Segments: p.Segments[:n], Tail: true}); p.Regex == "" {
-			out = append(out, allowed[wider.Order()]...)
-		}
+		wider := model.Path{Segments: p.Segments[:n], Tail: true}
+		out = append(out, allowed[wider.Order()]...)
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
-func refuseMethods(r *model.Route, allow []string) *model.Route {
-	out := seal(&model.Route{
-		Name:   model.OwnPrefix + "405" + r.Match.Path.String(),
-		Origin: r.Origin,
-		Match:  model.Match{Path: r.Match.Path, Except: allow},
-		Allow:  allow,
+func sortedOnce(words []string) []string {
+	if len(words) == 1 {
+		return words
+	}
+	return slices.Compact(slices.Sorted(slices.Values(words)))
+}
+
+func (s *site) refuseMethods(r *model.Route, allow []string) *model.Route {
+	key := r.PathOrder() + "\x00" + r.Origin + "\x00" + strings.Join(allow, ",")
+	out, _ := s.compiler.refusals.Get(key, func() (*model.Route, error) {
+		out := seal(&model.Route{
+			Name:   model.OwnPrefix + "405" + r.Match.Path.String(),
+			Origin: r.Origin,
+			Match:  model.Match{Path: r.Match.Path, Except: allow},
+			Allow:  allow,
+		})
+		out.Order = "\xff\xff" + out.Order
+		return out, nil
 	})
-	out.Order = "\xff\xff" + out.Order
 	return out
 }
 
 // conflicts finds rules of one host that cannot both be meant.
 type conflicts struct {
 	domain   string
-	at       map[*model.Route]policy.At
+	routes   []*compiledRoute
 	problems *policy.Problems
+}
+
+// at is the match of the rule that a route comes from.
+func (c conflicts) at(r *model.Route) policy.At {
+	for _, compiled := range c.routes {
+		if i := slices.Index(compiled.routes, r); i >= 0 {
+			return compiled.at[i].Field("match")
+		}
+	}
+	return policy.At{}
 }
 
 func (c conflicts) find(routes []*model.Route) {
@@ -188,16 +215,27 @@ func (c conflicts) equals(routes []*model.Route) {
 	for i, a := range routes {
 		for _, b := range routes[i+1:] {
 			switch {
-			case a.Match.Disjoint(b.Match):
+			case a.Match.Disjoint(b.Match), sameExpansion(a, b):
 			case a.Match.Undecided(b.Match):
-				c.problems.Warnf(c.at[b].Field("match"), policy.CodeAmbiguous, "give one of them another condition",
+				c.problems.Warnf(c.at(b), policy.CodeAmbiguous, "give one of them another condition",
 					"%s and %s (%s) may both match a request for host %s; the name decides: %s is tried first", b.Name, a.Name, a.Origin, c.domain, a.Name)
 			default:
-				c.problems.Suggestf(c.at[b].Field("match"), policy.CodeAmbiguous, "give one of them another path, method or condition",
+				c.problems.Suggestf(c.at(b), policy.CodeAmbiguous, "give one of them another path, method or condition",
 					"%s and %s (%s) match the same requests for host %s", b.Name, a.Name, a.Origin, c.domain)
 			}
 		}
 	}
+}
+
+func isExpansion(r *model.Route) bool { return strings.Contains(r.Name, expansionMark) }
+
+// sameExpansion tells whether a feature added one and the same route for two rules: it does not matter which is tried.
+func sameExpansion(a, b *model.Route) bool {
+	sameBlock := func(x, y model.Attachment) bool { return x.Feature == y.Feature && x.Digest == y.Digest }
+	x, y := a.Match, b.Match
+	x.Path, y.Path = model.Path{}, model.Path{} // alike but for the names of their parameters
+	return isExpansion(a) && isExpansion(b) && reflect.DeepEqual(x, y) && reflect.DeepEqual(a.Backends, b.Backends) &&
+		slices.EqualFunc(a.Attachments, b.Attachments, sameBlock)
 }
 
 // expressions finds those behind a /* pattern that takes everything they could.
@@ -213,7 +251,7 @@ func (c conflicts) expressions(routes []*model.Route) {
 			continue
 		}
 		if by := covering(takesAll, r.Match.Path.Literal()); by != nil {
-			c.problems.Suggestf(c.at[r].Field("match"), policy.CodeUnreachable, "expressions are tried after all other paths; narrow "+by.Name+", or write this one as a template",
+			c.problems.Suggestf(c.at(r), policy.CodeUnreachable, "expressions are tried after all other paths; narrow "+by.Name+", or write this one as a template",
 				"%s can never be reached: %s (%s) takes %s before it", r.Name, by.Name, by.Origin, by.Match.Path)
 		}
 	}

@@ -1,6 +1,6 @@
 // Package compile turns documents into the model: every reference resolved, blocks merged, matches in their final
-// order, and every Problem of one run gathered. It is pure but for what it remembers: a document's decoded form and a
-// route's compiled form, by the digest of what they were made from.
+// order, and every Problem of one run gathered. It is pure but for what it remembers of the run before: a document's
+// decoded and compiled form, for as long as what they were made from is the same.
 package compile
 
 import (
@@ -19,10 +19,9 @@ const MaxObjects = 200_000
 
 // Compiler compiles again and again, remembering what has not changed. Not safe for concurrent use.
 type Compiler struct {
-	reader    reader
-	documents memo.Table[*document]
-	routes    memo.Table[*compiledRoute]
-	clusters  memo.Table[*model.Cluster]
+	reader   reader
+	previous map[policy.Ref]*document
+	refusals memo.Table[string, *model.Route] // the 405s, by path and methods
 }
 
 // New is a Compiler for a set of features.
@@ -35,7 +34,6 @@ func New(features feature.Set) *Compiler {
 func (c *Compiler) Compile(objects []policy.Object) (*model.Config, *policy.Problems) {
 	p := &policy.Problems{}
 	s := &site{compiler: c, features: c.reader.features, documents: map[policy.Ref]*document{}, problems: p}
-	defer c.endRun()
 	if len(objects) > MaxObjects {
 		p.Add(policy.Problem{Severity: policy.Error, Code: policy.CodeTooMany, Message: fmt.Sprintf("%d objects; a site may have %d", len(objects), MaxObjects)})
 		return &model.Config{}, p
@@ -43,13 +41,10 @@ func (c *Compiler) Compile(objects []policy.Object) (*model.Config, *policy.Prob
 	s.read(objects)
 	s.layers()
 	s.compileRoutes()
-	return s.config(), p
-}
-
-func (c *Compiler) endRun() {
-	c.documents.EndRun()
-	c.routes.EndRun()
-	c.clusters.EndRun()
+	out := s.config()
+	c.previous = s.documents
+	c.refusals.EndRun()
+	return out, p
 }
 
 // site is one run.
@@ -72,11 +67,9 @@ type gateway struct {
 // read decodes what is new, and finds objects of one name.
 func (s *site) read(objects []policy.Object) {
 	for _, o := range objects {
-		digest := o.Digest()
-		d, ok := s.compiler.documents.Peek(digest)
-		if !ok {
+		d := s.compiler.previous[o.Ref]
+		if d == nil || !d.same(o) {
 			d = s.compiler.reader.read(o)
-			s.compiler.documents.Put(digest, d)
 		}
 		s.problems.Join(d.problems)
 		if first, twice := s.documents[o.Ref]; twice {
@@ -91,9 +84,7 @@ func (s *site) read(objects []policy.Object) {
 			s.routes = append(s.routes, d)
 		}
 	}
-	byName := func(a, b string) int { return cmp.Compare(a, b) }
-	slices.SortFunc(s.gateways, func(a, b *gateway) int { return byName(a.Name, b.Name) })
-	slices.SortFunc(s.routes, func(a, b *document) int { return byName(a.Name, b.Name) })
+	slices.SortFunc(s.gateways, func(a, b *gateway) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // layers expands each Gateway's own blocks, and checks every Policy, used or not.
@@ -115,13 +106,11 @@ func (s *site) compileRoutes() {
 		if g == nil {
 			continue
 		}
-		c, ok := s.compiler.routes.Peek(d.digest)
-		if !ok || !s.current(c.reads) {
-			c = s.compileRoute(d, g)
-			s.compiler.routes.Put(d.digest, c)
+		if d.compiled == nil || !s.current(d.compiled.reads) {
+			d.compiled = s.compileRoute(d, g)
 		}
-		s.problems.Join(c.problems)
-		g.routes = append(g.routes, c)
+		s.problems.Join(d.compiled.problems)
+		g.routes = append(g.routes, d.compiled)
 	}
 }
 
@@ -150,20 +139,13 @@ func (s *site) gatewayOf(d *document) *gateway {
 }
 
 // current tells whether everything that was read is still the same.
-func (s *site) current(reads map[policy.Ref]string) bool {
-	for ref, digest := range reads {
-		if s.digestOf(ref) != digest {
+func (s *site) current(reads map[policy.Ref]*document) bool {
+	for ref, d := range reads {
+		if s.documents[ref] != d {
 			return false
 		}
 	}
 	return true
-}
-
-func (s *site) digestOf(ref policy.Ref) string {
-	if d, ok := s.documents[ref]; ok {
-		return d.digest
-	}
-	return ""
 }
 
 // config puts the pieces together.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
@@ -27,7 +28,6 @@ func CoreKinds() map[string]any {
 // document is one object, decoded as far as it can be without any other.
 type document struct {
 	*policy.Document
-	digest   string
 	problems policy.Problems
 
 	gateway *policy.Gateway
@@ -38,6 +38,15 @@ type document struct {
 
 	blocks []block   // those in the spec itself
 	rules  [][]block // a Route's, by rule
+
+	// What was compiled from it, for as long as it and all that was read for it stay the same.
+	compiled *compiledRoute
+	cluster  *model.Cluster
+}
+
+// same tells whether the document was read from an object like this one. Strings that are shared compare at once.
+func (d *document) same(o policy.Object) bool {
+	return d.Text == o.Text && d.File == o.File && d.Line == o.Line && maps.Equal(d.Content, o.Content)
 }
 
 // block is one feature's block, decoded and validated.
@@ -56,7 +65,7 @@ type reader struct {
 
 // read decodes one object. What is wrong with it by itself is kept with it.
 func (r reader) read(o policy.Object) *document {
-	d := &document{digest: o.Digest()}
+	d := &document{}
 	parsed := policy.Parse(o, &d.problems)
 	if parsed == nil {
 		d.Document = &policy.Document{Object: o}

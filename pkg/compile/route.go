@@ -20,9 +20,9 @@ import (
 type compiledRoute struct {
 	hosts    []string
 	routes   []*model.Route
-	at       map[*model.Route]policy.At
+	at       []policy.At // of the rule, by route
 	clusters map[string]string
-	reads    map[policy.Ref]string
+	reads    map[policy.Ref]*document
 	problems policy.Problems
 }
 
@@ -30,12 +30,12 @@ type compiledRoute struct {
 type layer struct {
 	level  string
 	blocks []block
-	reads  map[policy.Ref]string
+	reads  map[policy.Ref]*document
 }
 
 func (s *site) compileRoute(d *document, g *gateway) *compiledRoute {
 	t := s.track()
-	c := &compiledRoute{hosts: d.route.Hosts, at: map[*model.Route]policy.At{}}
+	c := &compiledRoute{hosts: d.route.Hosts}
 	if len(c.hosts) == 0 {
 		c.hosts = []string{"*"}
 	}
@@ -46,8 +46,7 @@ func (s *site) compileRoute(d *document, g *gateway) *compiledRoute {
 		r := ruleCompiler{tracker: t, doc: d, rule: &d.route.Rules[i], at: ruleAt(d, i), problems: &c.problems}
 		rule := layer{level: "rule", blocks: t.expand(r.rule.Use, r.at.Field("use"), d.rules[i], &c.problems)}
 		for _, route := range r.compile(g.layer, own, rule) {
-			c.routes = append(c.routes, route)
-			c.at[route] = r.at
+			c.routes, c.at = append(c.routes, route), append(c.at, r.at)
 		}
 	}
 	c.reads, c.clusters = t.reads, t.clusters
@@ -80,8 +79,10 @@ func (r *ruleCompiler) compile(gateway, route, rule layer) []*model.Route {
 		attachments = append(attachments, r.serviceOnly(s)...)
 	}
 	r.site.features.SortAttachments(attachments)
+	matches := r.matches()
+	r.checkMatches(held, matches)
 	var out []*model.Route
-	for i, m := range r.matches() {
+	for i, m := range matches {
 		one := &model.Route{Name: r.name(i), Origin: r.at.String(), Match: m, Backends: backends, Attachments: attachments}
 		out = append(out, seal(one))
 		out = append(out, r.expandRoute(one)...)
@@ -234,6 +235,22 @@ func (r *ruleCompiler) resolve(all map[string]held) []model.Attachment {
 	return out
 }
 
+// checkMatches asks the blocks that do not suit every match.
+func (r *ruleCompiler) checkMatches(all map[string]held, matches []model.Match) {
+	for _, h := range all {
+		c, ok := h.spec.(feature.MatchChecker)
+		if !ok {
+			continue
+		}
+		for _, m := range matches {
+			c.CheckMatch(m, h.at, r.problems)
+		}
+	}
+}
+
+// expansionMark stands in the name of every route that a feature adds to a rule, and in no other.
+const expansionMark = "~"
+
 // expandRoute adds the further routes that features ask for.
 func (r *ruleCompiler) expandRoute(route *model.Route) []*model.Route {
 	var out []*model.Route
@@ -243,7 +260,7 @@ func (r *ruleCompiler) expandRoute(route *model.Route) []*model.Route {
 			continue
 		}
 		for _, more := range e.Expand(route, a) {
-			more.Name, more.Origin = route.Name+"~"+a.Feature, route.Origin
+			more.Name, more.Origin = route.Name+expansionMark+a.Feature, route.Origin
 			out = append(out, seal(more))
 		}
 	}

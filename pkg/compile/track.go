@@ -9,23 +9,24 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
-// tracker follows names and remembers each, found or not, with its digest: what a compiled form depends on.
+// tracker follows names and remembers what each named, if anything: what a compiled form depends on.
 type tracker struct {
 	site     *site
-	reads    map[policy.Ref]string
+	reads    map[policy.Ref]*document
 	clusters map[string]string // cluster → service
 }
 
 func (s *site) track() *tracker {
-	return &tracker{site: s, reads: map[policy.Ref]string{}, clusters: map[string]string{}}
+	return &tracker{site: s, reads: map[policy.Ref]*document{}, clusters: map[string]string{}}
 }
 
 var _ feature.Lookup = (*tracker)(nil)
 
 func (t *tracker) get(kind, name string) *document {
 	ref := policy.Ref{Kind: kind, Name: name}
-	t.reads[ref] = t.site.digestOf(ref)
-	return t.site.documents[ref]
+	d := t.site.documents[ref]
+	t.reads[ref] = d
+	return d
 }
 
 // Cluster implements feature.Lookup.
@@ -38,6 +39,9 @@ func (t *tracker) Cluster(service string) (string, bool) {
 	t.clusters[name] = service
 	return name, true
 }
+
+// Hint implements feature.Lookup.
+func (t *tracker) Hint(kind, name string) string { return hint(name, t.site.names(kind), kind) }
 
 // Document implements feature.Lookup.
 func (t *tracker) Document(kind, name string) (feature.Spec, bool) {

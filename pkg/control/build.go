@@ -73,10 +73,7 @@ func (c *Controller) translate(b *Build) (err error) {
 		if err != nil {
 			return err
 		}
-		c.step("snapshot", func() { b.Snapshots[g.Name], err = snapshot.Build(resources, c.published[g.Name]) })
-		if err != nil {
-			return fmt.Errorf("gateway %s: %w", g.Name, err)
-		}
+		c.step("snapshot", func() { b.Snapshots[g.Name] = snapshot.Build(resources, c.published[g.Name]) })
 		b.Tables[g.Name] = translate.TableDigest(g)
 	}
 	c.translator.EndRun()

@@ -118,8 +118,8 @@ func (c *Case) build(t testing.TB) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := snapshot.Build(resources, nil)
-		if err != nil {
+		s := snapshot.Build(resources, nil)
+		if err := s.Consistent(); err != nil {
 			t.Fatal(err)
 		}
 		c.Snapshots = append(c.Snapshots, s)

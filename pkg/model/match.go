@@ -192,6 +192,9 @@ func (p Path) Covers(o Path) bool {
 	return true
 }
 
+// matchOrderBytes is what Match.Order adds to Path.Order.
+const matchOrderBytes = 2
+
 // Order is a key that sorts as matches are tried: by path, then the one with more conditions.
 func (m Match) Order() string {
 	return m.Path.Order() + string([]byte{0, 0xff - byte(min(m.Conditions(), 0xfe))})

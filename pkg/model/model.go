@@ -2,6 +2,8 @@
 // reference followed, every list in its final order. It knows no YAML, no protobuf and no Consul.
 package model
 
+import "strings"
+
 // Config is everything that one site's policies mean.
 type Config struct {
 	Gateways []*Gateway // by name
@@ -53,6 +55,11 @@ type Route struct {
 	Digest string
 }
 
+// PathOrder is the part of Order that says the path: routes for the same path share it.
+func (r *Route) PathOrder() string {
+	return strings.TrimPrefix(r.Order[:len(r.Order)-matchOrderBytes], "\xff\xff")
+}
+
 // Backend is one cluster and its share of a route's requests.
 type Backend struct {
 	Cluster string
@@ -60,7 +67,7 @@ type Backend struct {
 	Weight  uint32
 }
 
-// Cluster is one service and how it is reached.
+// Cluster is one service and how it is reached. A Cluster is shared between runs and never changes.
 type Cluster struct {
 	Name        string
 	Service     string
@@ -68,9 +75,8 @@ type Cluster struct {
 	DNS         *HostPort  // looked up by Envoy; nil for a fixed or discovered set of endpoints
 	Endpoints   []Endpoint // by address; ignored with DNS
 	Attachments []Attachment
-	// Digest is the content hash of all but the endpoints, EndpointsDigest that of the endpoints.
-	Digest          string
-	EndpointsDigest string
+	// Digest is the content hash of all but the endpoints.
+	Digest string
 }
 
 // Protocol is what a service's instances speak.

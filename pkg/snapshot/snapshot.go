@@ -205,22 +205,20 @@ func Renew(previous *Table, bodies map[string][]byte) *Table {
 	if previous == nil {
 		return NewTable(bodies)
 	}
+	if len(bodies) == previous.Len() && maps.EqualFunc(bodies, previous.bodies, bytes.Equal) {
+		return previous
+	}
 	t := &Table{
 		resources: make(map[string]types.ResourceWithTTL, len(bodies)),
 		bodies:    bodies,
 		versions:  make(map[string]string, len(bodies)),
 	}
-	same := 0
 	for name, body := range bodies {
 		if old := previous.bodies[name]; old != nil && bytes.Equal(old, body) {
 			t.resources[name], t.versions[name] = previous.resources[name], previous.versions[name]
-			same++
 			continue
 		}
 		t.resources[name], t.versions[name] = readyResource(body), cachev3.HashResource(body)
-	}
-	if same == len(bodies) && same == previous.Len() {
-		return previous
 	}
 	t.version = digest(t.versions)
 	return t

@@ -24,24 +24,33 @@ const (
 	httpOptionsKey   = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 )
 
+// packedCluster is a cluster and its endpoints as they are sent.
+type packedCluster struct {
+	cluster, endpoints []byte
+	endpointsName      string // "" when Envoy looks them up itself
+}
+
 func (t *Translator) clusters(g *model.Gateway, out feature.Resources) error {
 	for _, c := range g.Clusters {
-		body, err := t.packed.Get("cluster "+c.Digest, func() ([]byte, error) { return t.cluster(c) })
+		packed, err := t.packed.Get(c, func() (packedCluster, error) { return t.pack(c) })
 		if err != nil {
 			return fmt.Errorf("service %s: %w", c.Service, err)
 		}
-		out.AddReady(resource.ClusterType, c.Name, body)
-		if c.DNS != nil {
-			continue
+		out.AddReady(resource.ClusterType, c.Name, packed.cluster)
+		if packed.endpointsName != "" {
+			out.AddReady(resource.EndpointType, packed.endpointsName, packed.endpoints)
 		}
-		name := model.EndpointsName(c.Name, c.Digest)
-		body, err = t.packed.Get("endpoints "+name+c.EndpointsDigest, func() ([]byte, error) { return feature.Marshal(Endpoints(name, c.Endpoints)) })
-		if err != nil {
-			return fmt.Errorf("service %s: %w", c.Service, err)
-		}
-		out.AddReady(resource.EndpointType, name, body)
 	}
 	return nil
+}
+
+func (t *Translator) pack(c *model.Cluster) (p packedCluster, err error) {
+	if p.cluster, err = t.cluster(c); err != nil || c.DNS != nil {
+		return p, err
+	}
+	p.endpointsName = model.EndpointsName(c.Name, c.Digest)
+	p.endpoints, err = feature.Marshal(Endpoints(p.endpointsName, c.Endpoints))
+	return p, err
 }
 
 func (t *Translator) cluster(c *model.Cluster) ([]byte, error) {

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -86,7 +85,7 @@ func (t *Translator) leaf(routes []*model.Route) (*xdsmatcherv3.Matcher_OnMatch,
 	for _, r := range routes {
 		h.Write([]byte(r.Digest))
 	}
-	packed, err := t.leaves.Get(hex.EncodeToString(h.Sum(nil)), func() (*anypb.Any, error) {
+	packed, err := t.leaves.Get([sha256.Size]byte(h.Sum(nil)), func() (*anypb.Any, error) {
 		list := &routev3.RouteList{}
 		for _, r := range routes {
 			one, err := t.Route(r)

@@ -24,8 +24,8 @@ const RuntimeName = "sluice"
 type Translator struct {
 	features feature.Set
 	filters  map[string]feature.Filter
-	leaves   memo.Table[*anypb.Any]
-	packed   memo.Table[[]byte]
+	leaves   memo.Table[[sha256.Size]byte, *anypb.Any]
+	packed   memo.Table[*model.Cluster, packedCluster]
 }
 
 // New is a Translator for a set of features.

@@ -1,0 +1,111 @@
+// Package pkg holds only the rules that all packages below it keep.
+package pkg
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sluice-gateway/sluice/"
+
+// allowed says which packages of ours a package may import; what is below a folder follows the folder's row. Data flows
+// one way, and this table is the map of it.
+var allowed = map[string][]string{
+	"memo":        {},
+	"policy":      {},
+	"model":       {},
+	"store":       {"policy", "store"},
+	"source":      {"policy", "feature", "compile"},
+	"feature":     {"feature", "model", "policy"},
+	"compile":     {"policy", "feature", "model", "memo"},
+	"translate":   {"feature", "model", "memo"},
+	"snapshot":    {"feature", "model"},
+	"proof":       {"snapshot", "envoy"},
+	"xds":         {"snapshot"},
+	"explain":     {"model", "policy"},
+	"schema":      {"policy", "feature", "compile"},
+	"control":     {"policy", "store", "feature", "compile", "model", "translate", "snapshot", "proof", "xds"},
+	"admin":       {"policy", "store", "control", "explain", "xds", "proof"},
+	"featuretest": {"policy", "feature", "compile", "model", "translate", "snapshot", "proof", "envoy", "featuretest"},
+}
+
+func TestImports_EachPackageKeepsToItsRow(t *testing.T) {
+	eachFile(t, func(file string, f *ast.File) {
+		if strings.HasSuffix(file, "_test.go") {
+			return
+		}
+		folder := filepath.ToSlash(filepath.Dir(file))
+		row, _, _ := strings.Cut(folder, "/")
+		may, known := allowed[row]
+		if !known {
+			t.Errorf("%s: package %s has no row in the table", file, folder)
+		}
+		for _, i := range f.Imports {
+			imported, ours := strings.CutPrefix(strings.Trim(i.Path.Value, `"`), module)
+			if !ours {
+				continue
+			}
+			top, _, _ := strings.Cut(strings.TrimPrefix(imported, "pkg/"), "/")
+			feature := row == "feature" && strings.Count(imported, "/") > 1 && folder != "feature/all"
+			if !slices.Contains(may, top) || feature {
+				t.Errorf("%s imports %s, which its row does not name", file, imported)
+			}
+		}
+	})
+}
+
+func TestDocs_EachPackageIntroducesItselfOnce(t *testing.T) {
+	comments := map[string]int{}
+	eachFile(t, func(file string, f *ast.File) {
+		folder := path.Dir(filepath.ToSlash(file))
+		if strings.HasSuffix(f.Name.Name, "_test") || folder == "." {
+			return
+		}
+		comments[folder] += 0
+		if f.Doc != nil && strings.HasPrefix(f.Doc.Text(), "Package ") {
+			comments[folder]++
+		}
+	})
+	for folder, n := range comments {
+		if n != 1 {
+			t.Errorf("package %s has %d package comments", folder, n)
+		}
+	}
+}
+
+func TestNames_NoJunkDrawers(t *testing.T) {
+	for _, name := range []string{"util", "utils", "common", "helpers", "helper", "misc", "types", "base"} {
+		found, err := filepath.Glob(name + "*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			t.Errorf("%s: a package is named for what it holds", f)
+		}
+	}
+}
+
+func eachFile(t *testing.T, visit func(file string, f *ast.File)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(file) != ".go" || file == "layout_test.go" {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		visit(file, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
