@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
+	"sync/atomic"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -22,9 +24,11 @@ import (
 
 // Store is a store.Store in a file.
 type Store struct {
-	path   string
 	db     *bbolt.DB
+	file   *os.File // what db has open
 	ledger *store.Ledger
+	// broken is set when bbolt was cut off in the middle: its locks may be held for ever, so it is not called again.
+	broken atomic.Pointer[error]
 }
 
 // Open opens the store file, or makes a new one where nothing is. It waits at most a second for another process to
@@ -34,13 +38,13 @@ func Open(path string, o store.Options) (*Store, error) {
 	if err := ensure(path); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}
-	db, err := openFile(path, false)
+	db, file, err := openFile(path, false)
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}
-	s := &Store{path: path, db: db, ledger: store.NewLedger(o)}
+	s := &Store{db: db, file: file, ledger: store.NewLedger(o)}
 	if err := s.load(); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", path, errors.Join(err, db.Close()))
+		return nil, fmt.Errorf("open store %s: %w", path, errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
@@ -88,11 +92,12 @@ func (s *Store) Restore(ctx context.Context, a store.Archive, replace bool) erro
 
 // Backup writes a copy of the file as it is at one moment, while commits go on; Open opens the copy.
 func (s *Store) Backup(ctx context.Context, to io.Writer) error {
-	return s.ledger.Reading(ctx, func(*store.Set, []store.Revision) error {
-		return s.view(func(r reader) error {
-			_, err := r.tx.WriteTo(to)
-			return err
-		})
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.view(func(r reader) error {
+		_, err := r.tx.WriteTo(to)
+		return err
 	})
 }
 
@@ -100,6 +105,9 @@ func (s *Store) Backup(ctx context.Context, to io.Writer) error {
 func (s *Store) Close() error {
 	if !s.ledger.Close() {
 		return nil
+	}
+	if s.broken.Load() != nil {
+		return s.file.Close() // which lets go of the lock on it
 	}
 	return s.db.Close()
 }
@@ -133,26 +141,32 @@ func (s *Store) steps(from, to uint64) (steps [][]store.Edit, err error) {
 }
 
 func (s *Store) view(read func(reader) error) error {
-	return guard(func() error {
-		err := s.db.View(func(tx *bbolt.Tx) error { return read(newReader(tx)) })
-		return closedIs(err)
+	return s.call(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error { return read(newReader(tx)) })
 	})
 }
 
 // update writes in one transaction. When it fails, the medium alone knows whether what was written stands there, so
 // the ledger is filled from it again.
 func (s *Store) update(write func(writer) error) error {
-	err := guard(func() error {
-		err := s.db.Update(func(tx *bbolt.Tx) error { return write(writer{newReader(tx)}) })
-		return closedIs(err)
+	err := s.call(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error { return write(writer{newReader(tx)}) })
 	})
-	if err != nil && !errors.Is(err, store.ErrClosed) {
+	if err != nil && s.broken.Load() == nil && !errors.Is(err, store.ErrClosed) {
 		return errors.Join(err, s.load())
 	}
 	return err
 }
 
-func closedIs(err error) error {
+// call calls bbolt, as long as it can be called.
+func (s *Store) call(run func() error) error {
+	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	faulted, err := guard(run)
+	if faulted {
+		s.broken.Store(&err)
+	}
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return store.ErrClosed
 	}
@@ -160,13 +174,13 @@ func closedIs(err error) error {
 }
 
 // guard turns what bbolt does about a file that changes under it, a panic or a fault in the mapped memory, into an
-// error.
-func guard(run func() error) (err error) {
+// error, and says that it did.
+func guard(run func() error) (faulted bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = damaged("it changed or went bad while it was in use: %v", cause)
+			faulted, err = true, damaged("it changed or went bad while it was in use: %v", cause)
 		}
 	}()
-	return run()
+	return false, run()
 }

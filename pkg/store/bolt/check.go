@@ -5,22 +5,18 @@ import (
 	"fmt"
 	"maps"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sluice-gateway/sluice/pkg/store"
 )
 
 // Check reads everything in the store file, the whole history included, and reports the first thing that is wrong.
 // It changes nothing, and fails with ErrInUse while a store has the file open.
 func Check(path string) error {
-	db, err := openFile(path, true)
+	db, file, err := openFile(path, true)
 	if err != nil {
 		return fmt.Errorf("check store %s: %w", path, err)
 	}
-	err = guard(func() error {
-		return db.View(func(tx *bbolt.Tx) error { return newReader(tx).check() })
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
+	s := &Store{db: db, file: file, ledger: store.NewLedger(store.Options{})}
+	if err := errors.Join(s.view(reader.check), s.Close()); err != nil {
 		return fmt.Errorf("check store %s: %w", path, err)
 	}
 	return nil

@@ -81,33 +81,50 @@ func syncDir(dir string) error {
 }
 
 // openFile has bbolt open the file, after the file has been locked and found to be sound.
-func openFile(path string, readOnly bool) (db *bbolt.DB, err error) {
-	var file *os.File
-	open := func(name string, flag int, _ os.FileMode) (*os.File, error) {
-		file, err = os.OpenFile(name, flag&^os.O_CREATE, 0)
-		if err != nil {
-			return nil, advise(err)
-		}
-		if err := lockAndVerify(file, readOnly); err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		return file, nil
+func openFile(path string, readOnly bool) (*bbolt.DB, *os.File, error) {
+	file, err := os.OpenFile(path, accessFlag(readOnly), 0)
+	if err != nil {
+		return nil, nil, advise(err)
 	}
-	err = guard(func() error {
-		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout: lockWait, OpenFile: open, ReadOnly: readOnly,
-			// The array needs time in proportion to all free pages, the map to those taken.
-			FreelistType: bbolt.FreelistMapType, NoStatistics: true,
-		})
+	if err := lockAndVerify(file, readOnly); err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	db, err := hand(file, readOnly)
+	if err != nil {
+		file.Close() // after a panic in bbolt nobody else has, and the lock is on it
+	}
+	return db, file, err
+}
+
+// hand gives bbolt the open file, so that the lock is never let go of. What bbolt opens later, for a backup, is the
+// file again, to read.
+func hand(file *os.File, readOnly bool) (db *bbolt.DB, err error) {
+	handed := false
+	o := &bbolt.Options{Timeout: lockWait, ReadOnly: readOnly, NoStatistics: true,
+		// The array needs time in proportion to all free pages, the map to those taken.
+		FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			if handed {
+				return os.OpenFile(name, flag, mode)
+			}
+			handed = true
+			return file, nil
+		}}
+	_, err = guard(func() error {
+		db, err = bbolt.Open(file.Name(), 0o600, o)
 		return err
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, ErrInUse
-	}
-	if err != nil && file != nil {
-		file.Close() // after a panic in bbolt.Open nobody else does, and the lock is on it
+		err = ErrInUse
 	}
 	return db, err
+}
+
+func accessFlag(readOnly bool) int {
+	if readOnly {
+		return os.O_RDONLY
+	}
+	return os.O_RDWR
 }
 
 func lockAndVerify(file *os.File, shared bool) error {
