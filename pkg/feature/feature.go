@@ -66,6 +66,12 @@ type (
 		// Resolve is the block with its names followed; called once for each place the block holds at.
 		Resolve(at policy.At, l Lookup, p *policy.Problems) Spec
 	}
+	// MatchChecker is a block that does not suit every match.
+	MatchChecker interface {
+		// CheckMatch gathers what is wrong with the block on a rule with this match; called for each match of every
+		// rule where the block holds.
+		CheckMatch(m model.Match, at policy.At, p *policy.Problems)
+	}
 	// Answerer is a block that may answer requests itself, so that its rule needs no `to`.
 	Answerer interface {
 		// Answers tells whether this one does.
@@ -154,6 +160,8 @@ type Kind struct {
 type Lookup interface {
 	// Cluster is the name of the cluster of a Service, which is then kept at the gateway; false when there is none.
 	Cluster(service string) (string, bool)
+	// Hint is the way out for a name of a kind that names nothing: the nearest name, or how to define it.
+	Hint(kind, name string) string
 	// Document is the decoded document of a kind that a feature owns; false when there is none.
 	Document(kind, name string) (Spec, bool)
 }
