@@ -50,13 +50,7 @@ func gather(routes []*compiledRoute) (hosts map[string][]*model.Route, clusters 
 
 // gatewayAttachments are the blocks about the gateway itself; the nearer replaces the farther here too.
 func (s *site) gatewayAttachments(g *gateway) []model.Attachment {
-	all := map[string]held{}
-	for _, f := range s.features.All() {
-		if d, ok := f.(feature.Defaulter); ok {
-			spec := d.Default()
-			all[f.Info().Name] = held{block{name: f.Info().Name, spec: spec, digest: specDigest(spec)}, "default"}
-		}
-	}
+	all := s.defaults(feature.Gateway)
 	for _, b := range g.layer.blocks {
 		if f, _ := s.features.Get(b.name); f.Info().On&feature.Gateway != 0 {
 			all[b.name] = nearer(b, "gateway", all)
@@ -70,6 +64,18 @@ func (s *site) gatewayAttachments(g *gateway) []model.Attachment {
 	return out
 }
 
+// defaults are the blocks that hold at a place where none is written.
+func (s *site) defaults(on feature.Place) map[string]held {
+	all := map[string]held{}
+	for _, f := range s.features.All() {
+		if d, ok := f.(feature.Defaulter); ok && f.Info().On&on != 0 {
+			spec := d.Default()
+			all[f.Info().Name] = held{block{name: f.Info().Name, spec: spec, digest: specDigest(spec)}, "default"}
+		}
+	}
+	return all
+}
+
 // cluster is a Service's compiled form.
 func (s *site) cluster(name, service string) *model.Cluster {
 	d := s.documents[policy.Ref{Kind: KindService, Name: service}]
@@ -81,8 +87,12 @@ func (s *site) cluster(name, service string) *model.Cluster {
 
 func (s *site) compileCluster(name string, d *document) *model.Cluster {
 	c := &model.Cluster{Name: name, Service: d.Name, Protocol: cmp.Or(model.Protocol(d.service.Protocol), model.HTTP1)}
+	blocks := s.defaults(feature.Service)
 	for _, b := range d.blocks {
-		c.Attachments = append(c.Attachments, b.attachment("service"))
+		blocks[b.name] = held{b, "service"}
+	}
+	for _, name := range slices.Sorted(maps.Keys(blocks)) {
+		c.Attachments = append(c.Attachments, blocks[name].attachment(blocks[name].level))
 	}
 	s.features.SortAttachments(c.Attachments)
 	if host, port, err := policy.SplitHostPort(d.service.DNS); err == nil {

@@ -128,13 +128,13 @@ type held struct {
 }
 
 // merge lets the nearer replace the farther, or join it: Gateway, Service, Route, rule. Of several services the first
-// one's blocks are nearest.
+// one's blocks are nearest. Defaults are the farthest.
 func (r *ruleCompiler) merge(gateway layer, services []*document, near ...layer) map[string]held {
 	layers := []layer{gateway}
 	for _, s := range slices.Backward(services) {
 		layers = append(layers, layer{level: "service", blocks: s.blocks})
 	}
-	out := map[string]held{}
+	out := r.site.defaults(feature.Rule)
 	for _, l := range append(layers, near...) {
 		for _, b := range l.blocks {
 			if r.holdsOnRoutes(b, l) {

@@ -88,6 +88,12 @@ type (
 		// ConfigureRoute is called in the features' order, after the core has set match, name and action.
 		ConfigureRoute(r *model.Route, out *routev3.Route) error
 	}
+	// RouteVarier is a block that treats some of a route's requests otherwise than the rest.
+	RouteVarier interface {
+		// VaryRoute gives changed copies of out that take fewer requests and are tried before it, or none. It is
+		// called after every ConfigureRoute.
+		VaryRoute(r *model.Route, out *routev3.Route) ([]*routev3.Route, error)
+	}
 	// ClusterConfigurer changes the Envoy cluster of the Service that the block stands on.
 	ClusterConfigurer interface {
 		ConfigureCluster(c *model.Cluster, out *clusterv3.Cluster) error
@@ -105,7 +111,8 @@ type (
 	HTTPFilterer interface {
 		HTTPFilters() []Filter
 	}
-	// Defaulter is a feature that holds on every Gateway, as its default block says, unless one is written there.
+	// Defaulter is a feature that holds everywhere where its block may stand, as its default block says, unless one
+	// is written there: on every Gateway, on every rule, on every Service.
 	Defaulter interface {
 		Default() Spec
 	}

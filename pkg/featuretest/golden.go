@@ -163,11 +163,13 @@ func (c *Case) render(t *testing.T, got map[string]string) {
 		for _, v := range g.Hosts {
 			fmt.Fprintf(&routes, "# %s, host %s\n", g.Name, v.Domain)
 			for _, r := range v.Routes {
-				out, err := translator.Route(r)
+				some, err := translator.Routes(r)
 				if err != nil {
 					t.Fatal(err)
 				}
-				routes.WriteString(item(t, out))
+				for _, one := range some {
+					routes.WriteString(item(t, one))
+				}
 			}
 		}
 	}

@@ -88,11 +88,11 @@ func (t *Translator) leaf(routes []*model.Route) (*xdsmatcherv3.Matcher_OnMatch,
 	packed, err := t.leaves.Get([sha256.Size]byte(h.Sum(nil)), func() (*anypb.Any, error) {
 		list := &routev3.RouteList{}
 		for _, r := range routes {
-			one, err := t.Route(r)
+			some, err := t.Routes(r)
 			if err != nil {
 				return nil, fmt.Errorf("%s (%s): %w", r.Name, r.Origin, err)
 			}
-			list.Routes = append(list.Routes, one)
+			list.Routes = append(list.Routes, some...)
 		}
 		return feature.Pack(list)
 	})
@@ -104,8 +104,29 @@ func (t *Translator) leaf(routes []*model.Route) (*xdsmatcherv3.Matcher_OnMatch,
 	}}, nil
 }
 
-// Route is one route as Envoy has it.
-func (t *Translator) Route(r *model.Route) (*routev3.Route, error) {
+// Routes is one route as Envoy has it: several where a feature treats some of its requests otherwise, in the order in
+// which they are tried.
+func (t *Translator) Routes(r *model.Route) ([]*routev3.Route, error) {
+	out, err := t.route(r)
+	if err != nil {
+		return nil, err
+	}
+	routes := []*routev3.Route{out}
+	for _, a := range r.Attachments {
+		f, ok := a.Spec.(feature.RouteVarier)
+		if !ok {
+			continue
+		}
+		before, err := f.VaryRoute(r, out)
+		if err != nil {
+			return nil, fmt.Errorf("%s (%s): %w", a.Feature, a.From, err)
+		}
+		routes = append(before, routes...)
+	}
+	return routes, nil
+}
+
+func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
 	out := &routev3.Route{Name: r.Name, Match: match(r.Match), Metadata: metadata("policy", r.Origin, "rule", r.Name)}
 	switch {
 	case r.Unavailable:
