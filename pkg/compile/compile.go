@@ -110,7 +110,9 @@ func (s *site) compileRoutes() {
 			d.compiled = s.compileRoute(d, g)
 		}
 		s.problems.Join(d.compiled.problems)
-		g.routes = append(g.routes, d.compiled)
+		if !d.problems.Failed() { // else more would be found that is only a consequence
+			g.routes = append(g.routes, d.compiled)
+		}
 	}
 }
 

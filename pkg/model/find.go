@@ -26,7 +26,8 @@ func (g *Gateway) FindHost(host string) *VirtualHost {
 			return v
 		}
 		suffix, wild := strings.CutPrefix(v.Domain, "*")
-		if wild && strings.HasSuffix(host, suffix) && len(host) > len(suffix) && (best == nil || len(v.Domain) > len(best.Domain)) {
+		takes := v.Domain == "*" || wild && strings.HasSuffix(host, suffix) && len(host) > len(suffix)
+		if takes && (best == nil || len(v.Domain) > len(best.Domain)) {
 			best = v
 		}
 	}

@@ -53,7 +53,7 @@ func (d *Document) syntaxProblem(err error) Problem {
 	line, column := 1, 1
 	var place *nodeError
 	if errors.As(err, &place) {
-		line, column = place.line, place.column
+		line, column = min(place.line, max(len(d.lines())-1, 1)), place.column // the reader may point past the end
 	}
 	at := At{Node: &Node{Line: line, Column: column}, doc: d}
 	return at.problem(Error, CodeSyntax, "", err.Error())
@@ -143,16 +143,18 @@ func cut(text string) []part {
 	}
 	for l := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
 		line++
+		content := strings.TrimSpace(l)
 		if rest, marker := strings.CutPrefix(l, "---"); marker && (rest == "" || strings.ContainsAny(rest[:1], " \t\r\n")) {
 			flush()
-			l = "   " + rest
+			content = strings.TrimSpace(rest)
 		}
-		if t := strings.TrimSpace(l); t != "" && t[0] != '#' && t != "..." {
-			empty = false
+		if content == "..." {
+			flush()
+			first = line + 1
+			continue
 		}
-		if strings.TrimSpace(l) != "..." {
-			b.WriteString(l)
-		}
+		empty = empty && (content == "" || content[0] == '#')
+		b.WriteString(l)
 	}
 	flush()
 	return parts

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -105,6 +106,9 @@ func ParseMatch(s string) (Match, error) {
 		methods, path = "", methods
 	}
 	m := Match{Path: strings.TrimSpace(path)}
+	if m.Path == "" {
+		return Match{}, errors.New("a match has a path")
+	}
 	if methods != "" {
 		m.Methods = strings.Split(methods, ",")
 	}

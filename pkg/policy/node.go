@@ -151,7 +151,7 @@ func (c *converter) convert(y *yaml.Node, depth int) *Node {
 }
 
 func (c *converter) fields(n *Node, y *yaml.Node, depth int) {
-	seen := make(map[string]int, len(y.Content)/2)
+	seen := make(map[string]bool, len(y.Content)/2)
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		k := y.Content[i]
 		if k.Kind != yaml.ScalarNode {
@@ -162,11 +162,11 @@ func (c *converter) fields(n *Node, y *yaml.Node, depth int) {
 			c.fail(k, "merge keys (<<) are not supported; put what is shared in a Policy and name it under use")
 			return
 		}
-		if line, twice := seen[k.Value]; twice {
-			c.fail(k, "%q is already set on line %d", k.Value, line)
+		if seen[k.Value] {
+			c.fail(k, "%q is set twice", shorten(k.Value))
 			return
 		}
-		seen[k.Value] = k.Line
+		seen[k.Value] = true
 		n.Fields = append(n.Fields, Field{
 			Key:   k.Value,
 			At:    &Node{Kind: Scalar, Value: k.Value, Line: k.Line, Column: k.Column},

@@ -141,11 +141,18 @@ func Render(list []Problem, dropped int) string {
 	}
 	switch {
 	case dropped > 0:
-		fmt.Fprintf(&b, "%d errors, %d warnings, and %d more that are not shown\n", errors, warnings, dropped)
+		fmt.Fprintf(&b, "%s, %s, and %d more that are not shown\n", count(errors, "error"), count(warnings, "warning"), dropped)
 	case len(list) > 0:
-		fmt.Fprintf(&b, "%d errors, %d warnings\n", errors, warnings)
+		fmt.Fprintf(&b, "%s, %s\n", count(errors, "error"), count(warnings, "warning"))
 	}
 	return b.String()
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
 }
 
 // Errors is how many errors were gathered.
