@@ -3,6 +3,8 @@ package store
 import (
 	"fmt"
 	"slices"
+
+	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
 // Archive is all that a store holds: a first state and the steps from there to the head.
@@ -65,12 +67,17 @@ func (a Archive) Head() (*Set, error) {
 	return set, nil
 }
 
-// HeadOnly is the archive without its history. Revision 1 has no history to leave out.
-func (a Archive) HeadOnly() (Archive, error) {
-	head, err := a.Head()
-	last := latest(a.Revisions())
-	if err != nil || last.Number <= 1 {
-		return a, err
+// headArchive is a head without its history. It is made without reading any, so that it works where the history is
+// damaged. Revision 1 is its own history: it begins at the empty store.
+func headArchive(rev Revision, objects []policy.Object) Archive {
+	entries := make([]*Entry, len(objects))
+	edits := make([]Edit, len(objects))
+	for i, o := range objects {
+		entries[i] = NewEntry(o)
+		edits[i] = Edit{Ref: o.Ref, After: entries[i]}
 	}
-	return Archive{Base: head, BaseRevision: last}, nil
+	if rev.Number == 1 {
+		return Archive{Base: NewSet(nil), BaseRevision: latest(nil), Steps: []Step{{Revision: rev, Edits: edits}}}
+	}
+	return Archive{Base: NewSet(entries), BaseRevision: rev}
 }

@@ -41,16 +41,13 @@ type trailer struct {
 
 // ExportOptions choose what is exported.
 type ExportOptions struct {
-	// HeadOnly leaves the history out.
+	// HeadOnly leaves the history out, and does not read it: it saves the head of a store whose history is damaged.
 	HeadOnly bool
 }
 
 // Export writes a whole site as JSON lines that Import reads into any store.
 func Export(ctx context.Context, from Store, to io.Writer, o ExportOptions) error {
-	a, err := from.Archive(ctx)
-	if err == nil && o.HeadOnly {
-		a, err = a.HeadOnly()
-	}
+	a, err := archiveOf(ctx, from, o)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
@@ -60,6 +57,14 @@ func Export(ctx context.Context, from Store, to io.Writer, o ExportOptions) erro
 		return fmt.Errorf("export: %w", err)
 	}
 	return nil
+}
+
+func archiveOf(ctx context.Context, from Store, o ExportOptions) (Archive, error) {
+	if !o.HeadOnly {
+		return from.Archive(ctx)
+	}
+	rev, objects, err := from.Head(ctx)
+	return headArchive(rev, objects), err
 }
 
 // lineWriter remembers the first error, so that its callers read straight.

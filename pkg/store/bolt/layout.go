@@ -25,7 +25,7 @@ const (
 	bucketObjects   = "objects"   // digest → object
 	bucketUses      = "uses"      // digest → how often head and edits name it: 8 bytes
 	bucketRevisions = "revisions" // number, 8 bytes → revision
-	bucketEdits     = "edits"     // number, 8 bytes → digests before and after, of the revisions above the floor
+	bucketEdits     = "edits"     // number and Kind/name → digests before and after, of the revisions above the floor
 )
 
 const keyFormat = "format"
@@ -34,11 +34,43 @@ func buckets() []string {
 	return []string{bucketMeta, bucketHead, bucketObjects, bucketUses, bucketRevisions, bucketEdits}
 }
 
-// edit is a store.Edit as it is written.
+// edit is a store.Edit as it is written, one value each: a page of small values is rewritten when one is added, a
+// page that held all edits of a large revision would be a large one.
 type edit struct {
-	policy.Ref
-	Before string `json:"before,omitempty"`
-	After  string `json:"after,omitempty"`
+	ref           policy.Ref
+	before, after string // digests, "" for none
+}
+
+func (e edit) key(revision uint64) []byte { return append(numberKey(revision), e.ref.String()...) }
+
+// value is the two digests, zeros for none.
+func (e edit) value() ([]byte, error) {
+	value := make([]byte, 2*sha256.Size)
+	for i, digest := range []string{e.before, e.after} {
+		if digest == "" {
+			continue
+		}
+		key, err := digestKey(digest)
+		if err != nil {
+			return nil, err
+		}
+		copy(value[i*sha256.Size:], key)
+	}
+	return value, nil
+}
+
+func parseEdit(key, value []byte) (edit, error) {
+	if len(key) < 8 || len(value) != 2*sha256.Size {
+		return edit{}, damaged("the edit %q cannot be read", key)
+	}
+	return edit{parseRef(key[8:]), digestIn(value[:sha256.Size]), digestIn(value[sha256.Size:])}, nil
+}
+
+func digestIn(value []byte) string {
+	if bytes.Equal(value, make([]byte, sha256.Size)) {
+		return ""
+	}
+	return hex.EncodeToString(value)
 }
 
 const sealSize = 8
@@ -107,6 +139,21 @@ func (t table) each(visit func(key, value []byte) error) error {
 		}
 		return visit(key, value)
 	})
+}
+
+// under visits the keys that begin with the prefix.
+func (t table) under(prefix []byte, visit func(key, value []byte) error) error {
+	cursor := t.bucket.Cursor()
+	for key, sealed := cursor.Seek(prefix); bytes.HasPrefix(key, prefix); key, sealed = cursor.Next() {
+		value, err := unseal(t.name, key, sealed)
+		if err != nil {
+			return err
+		}
+		if err := visit(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t table) getJSON(key []byte, into any) error {

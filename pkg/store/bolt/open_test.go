@@ -206,6 +206,30 @@ func TestBackup(t *testing.T) {
 	}
 }
 
+// TestCommitWritesLittle counts the pages that one changed object writes among many.
+func TestCommitWritesLittle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sluice.db")
+	s := mustOpen(t, path)
+	change := store.Change{}
+	for i := range 2000 {
+		change.Set = append(change.Set, storetest.Object(fmt.Sprint("route-", i), 1))
+	}
+	mustCommit(t, s, change)
+	mustCommit(t, s, store.Change{Base: 1, Set: []policy.Object{storetest.Object("route-7", 2)}})
+	before := mustRead(t, path)
+	mustCommit(t, s, store.Change{Base: 2, Set: []policy.Object{storetest.Object("route-1000", 3)}})
+	after, written := mustRead(t, path), 0
+	for at := 0; at < len(after); at += 4096 {
+		if at >= len(before) || !bytes.Equal(before[at:at+4096], after[at:at+4096]) {
+			written++
+		}
+	}
+	if pages := len(after) / 4096; written > 40 {
+		t.Errorf("%d of %d pages were written", written, pages)
+	}
+	t.Logf("%d of %d pages were written", written, len(after)/4096)
+}
+
 // TestNoSpace lets the file grow no further: the commit fails whole, and the next that fits goes through.
 func TestNoSpace(t *testing.T) {
 	path, content := sample(t)

@@ -116,19 +116,28 @@ func (r reader) steps(from, to uint64) ([][]store.Edit, error) {
 	return steps, nil
 }
 
+// edits are those of revision n, sorted by ref; every revision has some.
 func (r reader) edits(n uint64) ([]edit, error) {
-	var written []edit
-	err := r.table(bucketEdits).getJSON(numberKey(n), &written)
-	return written, err
+	var edits []edit
+	err := r.table(bucketEdits).under(numberKey(n), func(key, value []byte) error {
+		e, err := parseEdit(key, value)
+		edits = append(edits, e)
+		return err
+	})
+	if err == nil && len(edits) == 0 {
+		err = damaged("the edits of revision %d are missing", n)
+	}
+	slices.SortFunc(edits, func(a, b edit) int { return a.ref.Compare(b.ref) })
+	return edits, err
 }
 
 func (r reader) edit(w edit) (store.Edit, error) {
-	before, err := r.entry(w.Before)
+	before, err := r.entry(w.before)
 	if err != nil {
 		return store.Edit{}, err
 	}
-	after, err := r.entry(w.After)
-	return store.Edit{Ref: w.Ref, Before: before, After: after}, err
+	after, err := r.entry(w.after)
+	return store.Edit{Ref: w.ref, Before: before, After: after}, err
 }
 
 // uses is how often the object is named, 0 when it is not kept.

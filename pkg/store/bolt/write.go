@@ -11,18 +11,16 @@ type writer struct{ reader }
 
 // commit writes a step: what it names, not what stands beside it.
 func (w writer) commit(step store.Step) error {
-	written := make([]edit, len(step.Edits))
-	for i, e := range step.Edits {
-		written[i] = edit{Ref: e.Ref, Before: digestOf(e.Before), After: digestOf(e.After)}
+	number := step.Revision.Number
+	for _, e := range step.Edits {
+		if err := w.record(number, edit{e.Ref, digestOf(e.Before), digestOf(e.After)}); err != nil {
+			return err
+		}
 		if err := w.apply(e); err != nil {
 			return err
 		}
 	}
-	number := numberKey(step.Revision.Number)
-	if err := w.table(bucketEdits).putJSON(number, written); err != nil {
-		return err
-	}
-	if err := w.table(bucketRevisions).putJSON(number, step.Revision); err != nil {
+	if err := w.table(bucketRevisions).putJSON(numberKey(number), step.Revision); err != nil {
 		return err
 	}
 	for _, n := range step.Drop {
@@ -31,6 +29,14 @@ func (w writer) commit(step store.Step) error {
 		}
 	}
 	return nil
+}
+
+func (w writer) record(revision uint64, e edit) error {
+	value, err := e.value()
+	if err != nil {
+		return err
+	}
+	return w.table(bucketEdits).put(e.key(revision), value)
 }
 
 // apply makes one edit at the head. What stood there before is named by the revision's edits from now on, so the
@@ -69,20 +75,28 @@ func (w writer) drop(n uint64) error {
 	if err := w.table(bucketRevisions).delete(numberKey(n)); err != nil {
 		return err
 	}
-	// Only revision 1 still has its edits, since the empty store before it needs no revision.
-	if err := w.table(bucketEdits).delete(numberKey(n)); err != nil {
-		return err
+	if n == 1 { // only revision 1 still has its own: the empty store before it needs no revision to go back to
+		if err := w.dropEdits(1); err != nil {
+			return err
+		}
 	}
-	edits, err := w.edits(n + 1)
+	return w.dropEdits(n + 1)
+}
+
+func (w writer) dropEdits(n uint64) error {
+	edits, err := w.edits(n)
 	if err != nil {
 		return err
 	}
 	for _, e := range edits {
-		if err := w.release(e.Before); err != nil {
+		if err := w.table(bucketEdits).delete(e.key(n)); err != nil {
+			return err
+		}
+		if err := w.release(e.before); err != nil {
 			return err
 		}
 	}
-	return w.table(bucketEdits).delete(numberKey(n + 1))
+	return nil
 }
 
 // release takes back one use of an object, and the object with its last use.
