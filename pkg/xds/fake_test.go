@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"path"
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -23,15 +23,16 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
+	"pgregory.net/rapid"
 
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
 
 // patience is about ten times the longest time anything here should take.
-const patience = 20 * time.Second
+const patience = 10 * time.Second
 
 // serve runs a server on an in-memory listener until the returned function is called.
-func serve(tb testing.TB, s *xds.Server) (*bufconn.Listener, func()) {
+func serve(tb rapid.TB, s *xds.Server) (*bufconn.Listener, func()) {
 	tb.Helper()
 	lis := bufconn.Listen(1 << 20)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -73,6 +74,7 @@ type fakeEnvoy struct {
 	count    int // resources received
 	removed  []string
 	faults   []string
+	history  []string // what went back and forth, for the report of a failure
 	bad      func(typeURL, name string, body []byte) bool
 	message  func(names []string) string
 }
@@ -92,11 +94,12 @@ func marked(_, _ string, body []byte) bool { return strings.Contains(string(body
 
 // forget is what a new process knows: nothing.
 func (f *fakeEnvoy) forget() {
+	f.note("new process")
 	f.names, f.acked, f.applied = map[string]map[string]bool{}, map[string]map[string]string{}, map[string]map[string][]byte{}
 	f.refused, f.received = map[key]string{}, map[key]int{}
 }
 
-func (f *fakeEnvoy) connect(tb testing.TB) {
+func (f *fakeEnvoy) connect(tb rapid.TB) {
 	tb.Helper()
 	conn, err := grpc.NewClient("passthrough:///bufnet", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return f.lis.DialContext(ctx) }))
@@ -115,22 +118,30 @@ func (f *fakeEnvoy) connect(tb testing.TB) {
 	for _, url := range slices.Sorted(maps.Keys(f.extra)) {
 		f.subscribe(url, f.extra[url], nil)
 	}
+	f.subscribe(resource.RuntimeType, []string{"sluice"}, nil)
 	f.subscribe(resource.ClusterType, []string{"*"}, nil)
 	for _, url := range []string{resource.EndpointType, resource.ListenerType, resource.RouteType} {
-		if held := f.names[url]; len(held) > 0 || len(f.acked[url]) > 0 {
+		held := f.names[url]
+		if len(held) > 0 || url == resource.ListenerType && len(f.acked[resource.ClusterType]) > 0 {
 			f.subscribe(url, slices.Sorted(maps.Keys(held)), nil)
 		}
 	}
 	go f.read(stream, f.ended, f.epoch)
 }
 
+// disconnect ends the stream after all that was said has been heard.
 func (f *fakeEnvoy) disconnect() {
 	f.mu.Lock()
 	conn, ended := f.conn, f.ended
+	if conn != nil {
+		_ = f.stream.CloseSend()
+		f.epoch++ // what comes now is not read
+		f.queue, f.clusters = nil, nil
+	}
 	f.mu.Unlock()
 	if conn != nil {
-		_ = conn.Close()
 		<-ended
+		_ = conn.Close()
 	}
 	f.mu.Lock()
 	f.conn = nil
@@ -181,6 +192,7 @@ func (f *fakeEnvoy) apply(resp *discoveryv3.DeltaDiscoveryResponse) {
 		f.receive(url, r)
 	}
 	for _, name := range resp.GetRemovedResources() {
+		f.note("lost %s %s", path.Base(url), name)
 		f.removed = append(f.removed, name)
 		delete(f.applied[url], name)
 	}
@@ -200,8 +212,9 @@ func (f *fakeEnvoy) receive(url string, r *discoveryv3.Resource) {
 	k := key{url, r.GetName(), r.GetVersion()}
 	f.count++
 	f.received[k]++
+	f.note("got %s %s %.4s", path.Base(url), r.GetName(), r.GetVersion())
 	if f.refused[k] != "" {
-		f.faults = append(f.faults, fmt.Sprintf("%v was sent again after it was refused", k))
+		f.faults = append(f.faults, fmt.Sprintf("%v was sent again after it was refused:\n%s", k, strings.Join(f.history, "\n")))
 	}
 	body := r.GetResource().GetValue()
 	if f.bad(url, r.GetName(), body) {
@@ -256,14 +269,22 @@ func (f *fakeEnvoy) answer(resp *discoveryv3.DeltaDiscoveryResponse) {
 		f.acked[url] = map[string]string{}
 	}
 	for _, r := range resp.GetResources() {
-		if len(bad) == 0 {
+		byName := url == resource.RouteType || url == resource.EndpointType
+		if len(bad) == 0 && (!byName || f.names[url][r.GetName()]) {
 			f.acked[url][r.GetName()] = r.GetVersion()
 		}
 	}
 	for _, name := range resp.GetRemovedResources() {
 		delete(f.acked[url], name)
 	}
+	f.note("answered %s %s, bad %v", path.Base(url), resp.GetNonce(), bad)
 	_ = f.stream.Send(req)
+}
+
+// note remembers an event.
+func (f *fakeEnvoy) note(format string, args ...any) {
+	f.history = append(f.history, fmt.Sprintf("%d: ", f.epoch)+fmt.Sprintf(format, args...))
+	f.history = f.history[max(0, len(f.history)-60):]
 }
 
 // follow subscribes to exactly these names.
@@ -296,6 +317,7 @@ func (f *fakeEnvoy) subscribe(url string, names, not []string) {
 		f.asked[url] = true
 		req.InitialResourceVersions = f.acked[url]
 	}
+	f.note("asked %s for %v, not %v, has %d", path.Base(url), names, not, len(req.GetInitialResourceVersions()))
 	_ = f.stream.Send(req)
 }
 
@@ -349,7 +371,7 @@ func namedClusters(body []byte) map[string]string {
 }
 
 // await waits until the condition holds for what it has; the caller's condition runs under its lock.
-func (f *fakeEnvoy) await(tb testing.TB, what string, ok func() bool) {
+func (f *fakeEnvoy) await(tb rapid.TB, what string, ok func() bool) {
 	tb.Helper()
 	timer := time.AfterFunc(patience, func() { f.changed.Broadcast() })
 	defer timer.Stop()
@@ -358,7 +380,7 @@ func (f *fakeEnvoy) await(tb testing.TB, what string, ok func() bool) {
 	defer f.mu.Unlock()
 	for !ok() {
 		if !time.Now().Before(deadline) {
-			tb.Fatalf("%s: waited in vain for %s; has %v", f.id, what, f.acked)
+			tb.Fatalf("%s: waited in vain for %s:\n%s", f.id, what, strings.Join(f.history, "\n"))
 		}
 		f.changed.Wait()
 	}
@@ -368,7 +390,7 @@ func (f *fakeEnvoy) has(url, name, version string) func() bool {
 	return func() bool { return f.acked[url][name] == version }
 }
 
-func (f *fakeEnvoy) checkFaults(tb testing.TB) {
+func (f *fakeEnvoy) checkFaults(tb rapid.TB) {
 	tb.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -120,18 +120,18 @@ func (n *node) first(r *record, req *discoveryv3.DeltaDiscoveryRequest) {
 	claims := len(req.GetInitialResourceVersions()) > 0
 	n.claims = n.claims || claims
 	if !n.known && !claims && (r.any() || !n.hasAny()) {
-		n.forgive()
+		n.forget()
 	}
 	n.known = n.known || claims
 	r.begin(req.GetResourceNamesSubscribe(), req.GetInitialResourceVersions())
 }
 
-// forgive is for a new Envoy process, known by that it has nothing of a type of which the record has something, or that
-// nothing at all is known of it: what the one before refused is tried again.
-func (n *node) forgive() {
+// forget is for a new Envoy process, known by that it has nothing of a type of which the record has something, or that
+// nothing at all is known of it: what the one before had is gone, and what it refused is tried again.
+func (n *node) forget() {
 	n.known = true
 	for _, r := range n.records {
-		r.forgive()
+		r.forget()
 	}
 }
 
@@ -256,7 +256,7 @@ func (n *node) leftovers() bool {
 // nothing that is still in use can name them.
 func (n *node) removable(typeURL string) bool {
 	if switches(typeURL) {
-		return n.phase >= switching
+		return n.phase >= switching && (typeURL == resource.ListenerType || !n.holdsBack())
 	}
 	return n.phase == final && !n.holdsBack()
 }

@@ -252,12 +252,14 @@ func (r *record) refuse(d *delivery, names []string, reason string, now time.Tim
 	}
 }
 
-// forgive forgets all refusals, for another Envoy process.
-func (r *record) forgive() {
-	if len(r.refused) == 0 {
-		return
-	}
+// forget makes the record that of another Envoy process, which has refused nothing, and has only what it said it has if
+// it has said so already.
+func (r *record) forget() {
 	r.refused = map[string][]refusal{}
+	if !r.requested {
+		r.wildcard, r.subscribed, r.inflight = false, map[string]struct{}{}, nil
+		r.base, r.diff = nil, map[string]string{}
+	}
 	r.reconsider()
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
 	"github.com/sluice-gateway/sluice/pkg/xds"
@@ -56,7 +57,7 @@ func reach(t *testing.T, s *xds.Server, snap *snapshot.Snapshot) []xds.EnvoyStat
 	return wait(t, s, snap)
 }
 
-func wait(t testing.TB, s *xds.Server, snap *snapshot.Snapshot) []xds.EnvoyStatus {
+func wait(t rapid.TB, s *xds.Server, snap *snapshot.Snapshot) []xds.EnvoyStatus {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -70,18 +71,17 @@ func wait(t testing.TB, s *xds.Server, snap *snapshot.Snapshot) []xds.EnvoyStatu
 // connected waits until the server knows as many connected Envoys.
 func connected(t *testing.T, s *xds.Server, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		count := 0
-		for _, e := range s.Envoys() {
-			if e.Connected {
-				count++
-			}
-		}
-		if count == n {
-			return
-		}
+	until(t, fmt.Sprint(n, " connected"), func() bool {
+		return n == len(slices.DeleteFunc(s.Envoys(), func(e xds.EnvoyStatus) bool { return !e.Connected }))
+	})
+}
+
+// until asks again and again until it is so.
+func until(t rapid.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d connected, want %d", count, n)
+			t.Fatalf("waited in vain for %s", what)
 		}
 	}
 }
@@ -95,7 +95,7 @@ func TestPublishReachesEveryEnvoy(t *testing.T) {
 		State: xds.Synced, Target: snap.Digest(), Acknowledged: snap.Digest(),
 		Types: map[string]xds.TypeStatus{
 			"cluster": {Sent: 1, Acknowledged: 1}, "endpoint": {Sent: 1, Acknowledged: 1},
-			"listener": {Sent: 1, Acknowledged: 1}, "route": {Sent: 1, Acknowledged: 1},
+			"listener": {Sent: 1, Acknowledged: 1}, "route": {Sent: 1, Acknowledged: 1}, "runtime": {Sent: 1, Acknowledged: 1},
 		},
 	}
 	if diff := cmp.Diff(want, got[0], cmpopts.IgnoreFields(xds.EnvoyStatus{}, "Since", "Address")); diff != "" {
@@ -125,8 +125,8 @@ func TestUnknownGatewayGetsNothing(t *testing.T) {
 	if got := s.Envoys(); got[0].State != xds.UnknownGateway {
 		t.Errorf("after withdraw: state %s, want %s", got[0].State, xds.UnknownGateway)
 	}
-	if fakes[0].resources() != 4 {
-		t.Errorf("%d resources came, want the 4 of its own gateway", fakes[0].resources())
+	if fakes[0].resources() != 5 {
+		t.Errorf("%d resources came, want the 5 of its own gateway", fakes[0].resources())
 	}
 }
 
@@ -147,7 +147,7 @@ func TestSilentEnvoyHoldsUpOnlyItself(t *testing.T) {
 	wait(t, s, one(19, 19).snapshot())
 	fakes[1].mu.Lock()
 	defer fakes[1].mu.Unlock()
-	if n := len(fakes[1].received); n > 4+2*4 {
+	if n := len(fakes[1].received); n > 5+2*4 {
 		t.Errorf("the silent one was sent %d resources, want none of the targets it slept through", n)
 	}
 }

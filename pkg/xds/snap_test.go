@@ -10,6 +10,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
@@ -54,6 +55,7 @@ func (s shape) snapshot() *snapshot.Snapshot {
 		resource.EndpointType: snapshot.NewTable(endpoints),
 		resource.RouteType:    snapshot.NewTable(s.routeBodies(clusters)),
 		resource.ListenerType: snapshot.NewTable(listeners),
+		resource.RuntimeType:  snapshot.NewTable(map[string][]byte{"sluice": marshal(&runtimev3.Runtime{Name: "sluice"})}),
 	})
 }
 
