@@ -1,4 +1,3 @@
-// Package integration runs Sluice against the real parts.
 package integration
 
 import (
