@@ -83,7 +83,7 @@ func (r *ruleCompiler) compile(gateway, route, rule layer) []*model.Route {
 	r.checkMatches(held, matches)
 	var out []*model.Route
 	for i, m := range matches {
-		one := &model.Route{Name: r.name(i), Origin: r.at.String(), Match: m, Backends: backends, Attachments: attachments}
+		one := &model.Route{Name: r.name(i), Route: r.doc.Name, Origin: r.at.String(), Match: m, Backends: backends, Attachments: attachments}
 		out = append(out, seal(one))
 		out = append(out, r.expandRoute(one)...)
 	}

@@ -38,6 +38,8 @@ type VirtualHost struct {
 type Route struct {
 	// Name is route/rule; of a rule with several matches the later ones carry #2, #3, ….
 	Name string
+	// Route is the Route it belongs to; "" for one that Sluice adds by itself.
+	Route string
 	// Origin is where the rule stands: file:line.
 	Origin   string
 	Match    Match
