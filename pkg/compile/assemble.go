@@ -132,6 +132,9 @@ func (s *site) notAllowed(routes []*model.Route) []*model.Route {
 	paths := make([]*model.Route, 0, len(routes))     // the first of each path
 	anyWider := false
 	for _, r := range routes {
+		if isExpansion(r) && len(r.Match.Headers)+len(r.Match.Query) > 0 {
+			continue // it takes some requests of a method, not the method
+		}
 		key := r.PathOrder()
 		methods, seen := allowed[key]
 		anyWider = anyWider || r.Match.Path.Tail && len(r.Match.Methods) > 0
