@@ -219,7 +219,9 @@ func changes(objects []policy.Object, r Request) (map[policy.Ref]*Change, []poli
 	out := make(map[policy.Ref]*Change, len(r.Set))
 	var twice policy.Problems
 	for _, o := range r.Set {
-		o.Source = r.Source
+		if r.rollbackOf == 0 {
+			o.Source = r.Source
+		}
 		if ch, ok := out[o.Ref]; ok {
 			twice.Add(policy.Problem{
 				Severity: policy.Error, Code: policy.CodeDuplicate, File: o.File, Line: o.Line, Column: 1,
