@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
 
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/store"
@@ -123,11 +124,15 @@ func TestDamaged(t *testing.T) {
 
 // TestHeadOfDamagedHistory saves the head of a store whose history can no longer be read.
 func TestHeadOfDamagedHistory(t *testing.T) {
-	path, content := sample(t)
-	at := bytes.LastIndex(content, []byte("version: 0"))
-	if err := os.WriteFile(path, flip(content, at), 0o600); err != nil {
+	path, _ := sample(t)
+	old, err := digestKey(storetest.Object("counter", 0).Digest())
+	if err != nil {
 		t.Fatal(err)
 	}
+	editFile(t, path, func(tx *bbolt.Tx) error {
+		objects := tx.Bucket([]byte(bucketObjects))
+		return objects.Put(old, flip(objects.Get(old), 20))
+	})
 	s, to := mustOpen(t, path), store.NewMemory(store.Options{})
 	var text bytes.Buffer
 	if err := store.Export(t.Context(), s, &text, store.ExportOptions{}); !errors.Is(err, store.ErrDamaged) {

@@ -117,42 +117,33 @@ func expectRefused(t *testing.T, path string, want error, says string) {
 }
 
 func TestOpenRefusesOtherFiles(t *testing.T) {
-	edit := func(t *testing.T, path string, change func(*bbolt.Tx) error) {
-		db, err := bbolt.Open(path, 0o600, nil)
-		if err == nil {
-			err = errors.Join(db.Update(change), db.Close())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	t.Run("a newer format", func(t *testing.T) {
 		path, _ := sample(t)
-		edit(t, path, func(tx *bbolt.Tx) error {
+		editFile(t, path, func(tx *bbolt.Tx) error {
 			return newReader(tx).table(bucketMeta).put([]byte(keyFormat), []byte("2"))
 		})
 		expectRefused(t, path, ErrNewerFormat, "its format is 2, this version reads up to 1")
 	})
 	t.Run("a bucket is gone", func(t *testing.T) {
 		path, _ := sample(t)
-		edit(t, path, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte(bucketUses)) })
+		editFile(t, path, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte(bucketUses)) })
 		expectRefused(t, path, store.ErrDamaged, "bucket uses is missing")
 	})
 	t.Run("an object is gone", func(t *testing.T) {
 		path, _ := sample(t)
-		edit(t, path, func(tx *bbolt.Tx) error {
+		editFile(t, path, func(tx *bbolt.Tx) error {
 			return tx.Bucket([]byte(bucketHead)).Delete([]byte("Route/counter"))
 		})
 		expectRefused(t, path, store.ErrDamaged, "the objects are not those of revision 8")
 	})
 	t.Run("a revision is gone", func(t *testing.T) {
 		path, _ := sample(t)
-		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucketRevisions)).Delete(numberKey(4)) })
+		editFile(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucketRevisions)).Delete(numberKey(4)) })
 		expectRefused(t, path, store.ErrDamaged, "missing before revision 5")
 	})
 	t.Run("another program's file", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "raft.db")
-		edit(t, path, func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("logs")); return err })
+		editFile(t, path, func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("logs")); return err })
 		expectRefused(t, path, ErrNotAStore, "another program")
 	})
 	t.Run("a folder", func(t *testing.T) { expectRefused(t, t.TempDir(), ErrNotAStore, "it is a folder") })
@@ -168,6 +159,18 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 		}
 		mustCommit(t, s, store.Change{Base: 8, Set: []policy.Object{storetest.Object("later", 1)}})
 	})
+}
+
+// editFile changes a store's file behind its back.
+func editFile(t *testing.T, path string, change func(*bbolt.Tx) error) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err == nil {
+		err = errors.Join(db.Update(change), db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestNewFile(t *testing.T) {
