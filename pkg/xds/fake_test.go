@@ -325,7 +325,10 @@ func (f *fakeEnvoy) node() *corev3.Node {
 	return &corev3.Node{
 		Id: f.id, Cluster: f.gateway, UserAgentName: "envoy",
 		Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
-			"zone": structpb.NewStringValue("a"), "sluice.bootstrap": structpb.NewStringValue("7"),
+			"sluice.bootstrap": structpb.NewStringValue("7"),
+			"sluice.labels": structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+				"zone": structpb.NewStringValue("a"),
+			}}),
 		}},
 	}
 }

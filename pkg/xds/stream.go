@@ -2,8 +2,6 @@ package xds
 
 import (
 	"context"
-	"maps"
-	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -146,24 +144,24 @@ type nodeInfo struct {
 	envoy                                    bool // and not an agent
 }
 
-// ownMetadata is the prefix of the node metadata that are ours; all other text values are labels.
-const ownMetadata = "sluice."
+// The node metadata that the bootstrap writes: its version, and a struct of texts.
+const (
+	metadataBootstrap = "sluice.bootstrap"
+	metadataLabels    = "sluice.labels"
+)
 
 func nodeInfoOf(ctx context.Context, node *corev3.Node) nodeInfo {
+	fields := node.GetMetadata().GetFields()
 	info := nodeInfo{
 		id: node.GetId(), gateway: node.GetCluster(), version: envoyVersion(node),
-		envoy: node.GetUserAgentName() == "envoy", labels: map[string]string{},
+		bootstrap: fields[metadataBootstrap].GetStringValue(),
+		envoy:     node.GetUserAgentName() == "envoy", labels: map[string]string{},
 	}
 	if p, ok := peer.FromContext(ctx); ok {
 		info.address = p.Addr.String()
 	}
-	for key, value := range maps.All(node.GetMetadata().GetFields()) {
-		switch text := value.GetStringValue(); {
-		case key == ownMetadata+"bootstrap":
-			info.bootstrap = text
-		case text != "" && !strings.HasPrefix(key, ownMetadata):
-			info.labels[key] = text
-		}
+	for key, value := range fields[metadataLabels].GetStructValue().GetFields() {
+		info.labels[key] = value.GetStringValue()
 	}
 	return info
 }
