@@ -32,7 +32,7 @@ build() { go build -trimpath -o bin/sluice ./cmd/sluice; }
 
 unit() {
   local dir dirs=()
-  for dir in cmd pkg examples policies; do
+  for dir in cmd envoy pkg examples policies; do
     [ -z "$(find "$dir" -name '*.go' -print -quit 2>/dev/null)" ] || dirs+=("./$dir/...")
   done
   go test -race "${dirs[@]}"
