@@ -2,6 +2,10 @@
 package direct
 
 import (
+	"net/http"
+	"slices"
+	"strings"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
@@ -37,6 +41,12 @@ func (s *Spec) Validate(at policy.At, p *policy.Problems) {
 	if len(s.Body.Text) > maxBody {
 		p.Errorf(at.Field("body"), policy.CodeValue, "the body has %d bytes; at most %d are allowed", len(s.Body.Text), maxBody)
 	}
+	if s.Body.Text != "" && slices.Contains([]uint32{http.StatusNoContent, http.StatusResetContent, http.StatusNotModified}, s.Status) {
+		p.Suggestf(at.Field("body"), policy.CodeConflict, "leave the body out, or choose another status", "an answer with status %d has no body", s.Status)
+	}
+	if strings.ContainsFunc(s.ContentType, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		p.Errorf(at.Field("contentType"), policy.CodeValue, "%s holds control characters, or some that are not ASCII", at.Field("contentType").Path)
+	}
 }
 
 // Answers implements feature.Answerer.
@@ -50,7 +60,7 @@ func (s *Spec) ConfigureRoute(_ *model.Route, out *routev3.Route) error {
 	}
 	if s.ContentType != "" {
 		out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: "content-type", Value: s.ContentType},
+			Header:       &corev3.HeaderValue{Key: "content-type", Value: strings.ReplaceAll(s.ContentType, "%", "%%")},
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		})
 	}
