@@ -33,7 +33,7 @@ func New(features feature.Set) *Compiler {
 // is what could be made of the rest: good for explaining, not for serving.
 func (c *Compiler) Compile(objects []policy.Object) (*model.Config, *policy.Problems) {
 	p := &policy.Problems{}
-	s := &site{compiler: c, features: c.reader.features, documents: map[policy.Ref]*document{}, problems: p}
+	s := &site{compiler: c, features: c.reader.features, documents: make(map[policy.Ref]*document, len(objects)), problems: p}
 	if len(objects) > MaxObjects {
 		p.Add(policy.Problem{Severity: policy.Error, Code: policy.CodeTooMany, Message: fmt.Sprintf("%d objects; a site may have %d", len(objects), MaxObjects)})
 		return &model.Config{}, p

@@ -197,6 +197,7 @@ func (c *Controller) prepare(ctx context.Context, r Request) (*prepared, error) 
 			return nil, fmt.Errorf("%w: %s", ErrUnknownObject, ref)
 		}
 	}
+	p.objects = make([]policy.Object, 0, len(objects)+len(changes))
 	for _, o := range objects {
 		if _, touched := changes[o.Ref]; !touched {
 			p.objects = append(p.objects, o)

@@ -31,6 +31,8 @@ type packedCluster struct {
 }
 
 func (t *Translator) clusters(g *model.Gateway, out feature.Resources) error {
+	out[resource.ClusterType] = make(map[string][]byte, len(g.Clusters))
+	out[resource.EndpointType] = make(map[string][]byte, len(g.Clusters))
 	for _, c := range g.Clusters {
 		packed, err := t.packed.Get(c, func() (packedCluster, error) { return t.pack(c) })
 		if err != nil {

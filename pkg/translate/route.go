@@ -82,8 +82,10 @@ func pathInput() *xdscorev3.TypedExtensionConfig {
 // leaf packs a list of routes, once for as long as none of them changes.
 func (t *Translator) leaf(routes []*model.Route) (*xdsmatcherv3.Matcher_OnMatch, error) {
 	h := sha256.New()
+	var line []byte
 	for _, r := range routes {
-		h.Write([]byte(r.Digest))
+		line = append(line[:0], r.Digest...)
+		h.Write(line)
 	}
 	packed, err := t.leaves.Get([sha256.Size]byte(h.Sum(nil)), func() (*anypb.Any, error) {
 		list := &routev3.RouteList{}

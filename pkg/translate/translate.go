@@ -61,10 +61,13 @@ func (t *Translator) runtime(_ *model.Gateway, out feature.Resources) error {
 // TableDigest names a gateway's routing table by its content: every answer's log line carries it.
 func TableDigest(g *model.Gateway) string {
 	h := sha256.New()
+	var line []byte
 	for _, v := range g.Hosts {
-		h.Write([]byte(v.Domain + "\x00"))
+		line = append(append(line[:0], v.Domain...), 0)
+		h.Write(line)
 		for _, r := range v.Routes {
-			h.Write([]byte(r.Digest))
+			line = append(line[:0], r.Digest...)
+			h.Write(line)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))[:12]
