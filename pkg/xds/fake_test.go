@@ -14,7 +14,6 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
@@ -355,22 +354,6 @@ func (f *fakeEnvoy) routes() map[string]bool {
 		}
 	}
 	return names
-}
-
-func namedClusters(body []byte) map[string]string {
-	c := &routev3.RouteConfiguration{}
-	out := map[string]string{}
-	if proto.Unmarshal(body, c) != nil {
-		return out
-	}
-	for _, h := range c.GetVirtualHosts() {
-		for _, r := range h.GetRoutes() {
-			if _, version, ok := strings.Cut(r.GetName(), "="); ok {
-				out[r.GetRoute().GetCluster()] = version
-			}
-		}
-	}
-	return out
 }
 
 // await waits until the condition holds for what it has; the caller's condition runs under its lock.

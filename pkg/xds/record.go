@@ -205,7 +205,8 @@ func (r *record) retarget(want *snapshot.Table, diff func(a, b *snapshot.Table) 
 // settled says that nothing waits to be added or changed, and no answer is outstanding.
 func (r *record) settled() bool { return len(r.changes) == 0 && len(r.inflight) == 0 }
 
-// compact makes want the base, once Envoy has all of it but what it refused.
+// compact makes want the base, once Envoy has all of it but what it refused. The emptied maps are replaced, for a map
+// keeps the room it once needed.
 func (r *record) compact(diff func(a, b *snapshot.Table) []string) {
 	if r.base == r.want && len(r.diff) == 0 {
 		return
@@ -223,6 +224,10 @@ func (r *record) compact(diff func(a, b *snapshot.Table) []string) {
 		keep(name)
 	}
 	r.base, r.diff = r.want, rest
+	r.changes = map[string]struct{}{}
+	if len(r.removals) == 0 {
+		r.removals = map[string]struct{}{}
+	}
 }
 
 // accept records an acknowledged response.

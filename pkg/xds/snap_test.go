@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -86,4 +87,21 @@ func coldCluster() *clusterv3.Cluster {
 		Name: "cold", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{ServiceName: "cold"},
 	}
+}
+
+// namedClusters are the clusters a route names, with the versions it was made for.
+func namedClusters(body []byte) map[string]string {
+	c := &routev3.RouteConfiguration{}
+	out := map[string]string{}
+	if proto.Unmarshal(body, c) != nil {
+		return out
+	}
+	for _, h := range c.GetVirtualHosts() {
+		for _, r := range h.GetRoutes() {
+			if _, version, ok := strings.Cut(r.GetName(), "="); ok {
+				out[r.GetRoute().GetCluster()] = version
+			}
+		}
+	}
+	return out
 }
