@@ -1,0 +1,14 @@
+package compression_test
+
+import (
+	"testing"
+
+	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/feature/compression"
+	"github.com/sluice-gateway/sluice/pkg/feature/direct"
+	"github.com/sluice-gateway/sluice/pkg/featuretest"
+)
+
+func TestGolden(t *testing.T) {
+	featuretest.Golden(t, feature.NewSet(direct.Feature{}, compression.Feature{}))
+}
