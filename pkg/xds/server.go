@@ -12,6 +12,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
@@ -94,6 +95,7 @@ func New(cfg Config) *Server {
 // Register adds the aggregated discovery service to a gRPC server.
 func (s *Server) Register(g *grpc.Server) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
+	loadstatsv3.RegisterLoadReportingServiceServer(g, loadReports{closing: s.closing})
 }
 
 // Run serves on lis until ctx ends, then ends all streams and returns nil; Envoys keep what they have. It closes lis.
