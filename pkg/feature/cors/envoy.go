@@ -9,6 +9,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -20,6 +21,8 @@ const (
 	corsFilter = "cors"
 	// answersFilter passes answers before the cors filter does.
 	answersFilter = "cors-answers"
+	// refuseFilter ends the preflights that the cors filter does not answer.
+	refuseFilter = "cors-refuse"
 )
 
 // HTTPFilters implements feature.HTTPFilterer.
@@ -27,19 +30,20 @@ func (Feature) HTTPFilters() []feature.Filter {
 	return []feature.Filter{
 		{Name: corsFilter, Config: &corsv3.Cors{}, PerRoute: &corsv3.CorsPolicy{}},
 		{Name: answersFilter, Config: &headermutationv3.HeaderMutation{}, PerRoute: &headermutationv3.HeaderMutationPerRoute{}},
+		{Name: refuseFilter, Config: &httprbacv3.RBAC{}, PerRoute: &httprbacv3.RBACPerRoute{}},
 	}
 }
 
 // ConfigureRoute implements feature.RouteConfigurer.
 func (s *Spec) ConfigureRoute(r *model.Route, out *routev3.Route) error {
-	if err := s.enable(out, s.methods(r.Match.Methods)); err != nil {
+	if err := feature.Enable(out, corsFilter, s.policy(s.methods(r.Match.Methods))); err != nil {
 		return err
 	}
 	return feature.Enable(out, answersFilter, clean())
 }
 
-func (s *Spec) enable(out *routev3.Route, methods []string) error {
-	policy := &corsv3.CorsPolicy{
+func (s *Spec) policy(methods []string) *corsv3.CorsPolicy {
+	out := &corsv3.CorsPolicy{
 		AllowMethods:     strings.Join(methods, ", "),
 		AllowHeaders:     strings.Join(s.Headers, ", "),
 		ExposeHeaders:    strings.Join(s.ExposeHeaders, ", "),
@@ -48,15 +52,15 @@ func (s *Spec) enable(out *routev3.Route, methods []string) error {
 		ForwardNotMatchingPreflights: wrapperspb.Bool(false),
 	}
 	if s.MaxAge != nil {
-		policy.MaxAge = strconv.Itoa(int(s.MaxAge.D().Seconds()))
+		out.MaxAge = strconv.Itoa(int(s.MaxAge.D().Seconds()))
 	}
 	if s.PrivateNetwork {
-		policy.AllowPrivateNetworkAccess = wrapperspb.Bool(true)
+		out.AllowPrivateNetworkAccess = wrapperspb.Bool(true)
 	}
 	for _, o := range s.Origins {
-		policy.AllowOriginStringMatch = append(policy.AllowOriginStringMatch, o.matcher())
+		out.AllowOriginStringMatch = append(out.AllowOriginStringMatch, o.matcher())
 	}
-	return feature.Enable(out, corsFilter, policy)
+	return out
 }
 
 func (o Origin) matcher() *matcherv3.StringMatcher {
