@@ -29,7 +29,7 @@ func known() []when {
 		{reset, "The service could not be reached, or broke off."},
 		{is("http1.too_many_headers", "http2.too_many_headers"), "The request has more headers than allowed."},
 		{is("upgrade_failed"), "This path takes no upgrades."},
-		{is("path_normalization_failed"), "The path of the request is not allowed."},
+		{is("path_normalization_failed", "rbac_access_denied_matched_policy[path_parameters]"), "The path of the request is not allowed."},
 		{is("missing_host_header"), "The request has no Host header."},
 		{is("rbac_access_denied_matched_policy[invalid_host]"), "The request names more than one host."},
 		{is("cdn_loop_detected"), "The request has passed this gateway too often."},

@@ -1,6 +1,7 @@
 package sanitize
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -21,22 +22,53 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/model"
 )
 
-// invalidHost is the name under which the log and the errors see the refusal.
-const invalidHost = "invalid_host"
+// The names under which the log and the errors see the refusals.
+const (
+	invalidHost    = "invalid_host"
+	pathParameters = "path_parameters"
+)
 
-// HTTPFilters implements feature.HTTPFilterer: Envoy joins several Host headers to one, with commas. Such a request
-// would go to the widest host, and the service would pick a name of its own.
+// filter is the filter's name in the chain.
+const filter = "sanitize"
+
+// HTTPFilters implements feature.HTTPFilterer.
 func (Feature) HTTPFilters() []feature.Filter {
-	comma := &routev3.HeaderMatcher{Name: ":authority", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
-		StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: ","}},
-	}}
-	return []feature.Filter{{Name: "sanitize", Always: true, Config: &rbacfilterv3.RBAC{Rules: &rbacv3.RBAC{
-		Action: rbacv3.RBAC_DENY,
-		Policies: map[string]*rbacv3.Policy{invalidHost: {
-			Permissions: []*rbacv3.Permission{{Rule: &rbacv3.Permission_Header{Header: comma}}},
+	return []feature.Filter{{Name: filter, Always: true, Config: refuse(map[string]*rbacv3.Permission{invalidHost: severalHosts()})}}
+}
+
+func refuse(which map[string]*rbacv3.Permission) *rbacfilterv3.RBAC {
+	rules := &rbacv3.RBAC{Action: rbacv3.RBAC_DENY, Policies: map[string]*rbacv3.Policy{}}
+	for name, permission := range which {
+		rules.Policies[name] = &rbacv3.Policy{
+			Permissions: []*rbacv3.Permission{permission},
 			Principals:  []*rbacv3.Principal{{Identifier: &rbacv3.Principal_Any{Any: true}}},
-		}},
-	}}}}
+		}
+	}
+	return &rbacfilterv3.RBAC{Rules: rules}
+}
+
+// severalHosts: Envoy joins several Host headers to one, with commas. Such a request would go to the widest host, and
+// the service would pick a name of its own.
+func severalHosts() *rbacv3.Permission {
+	return &rbacv3.Permission{Rule: &rbacv3.Permission_Header{Header: &routev3.HeaderMatcher{
+		Name:                 ":authority",
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: contains(",")},
+	}}}
+}
+
+// semicolon takes paths, not queries, with one, encoded or not.
+func semicolon() *rbacv3.Permission {
+	set := &rbacv3.Permission_Set{}
+	for _, form := range []string{";", "%3b"} {
+		set.Rules = append(set.Rules, &rbacv3.Permission{Rule: &rbacv3.Permission_UrlPath{
+			UrlPath: &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: contains(form)}},
+		}})
+	}
+	return &rbacv3.Permission{Rule: &rbacv3.Permission_OrRules{OrRules: set}}
+}
+
+func contains(text string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: text}, IgnoreCase: true}
 }
 
 // ConfigureListener implements feature.ListenerConfigurer.
@@ -50,7 +82,28 @@ func (s *Spec) ConfigureListener(_ *model.Listener, _ *listenerv3.Listener, hcm 
 		return err
 	}
 	hcm.EarlyHeaderMutationExtensions = append(hcm.EarlyHeaderMutationExtensions, &corev3.TypedExtensionConfig{Name: "sanitize", TypedConfig: packed})
+	if err := s.refusePaths(hcm); err != nil {
+		return err
+	}
 	return answerBadRequest(hcm)
+}
+
+// refusePaths gives the filter its further rule.
+func (s *Spec) refusePaths(hcm *hcmv3.HttpConnectionManager) error {
+	if s.PathParameters != "refuse" {
+		return nil
+	}
+	packed, err := feature.Pack(refuse(map[string]*rbacv3.Permission{invalidHost: severalHosts(), pathParameters: semicolon()}))
+	if err != nil {
+		return err
+	}
+	for _, f := range hcm.HttpFilters {
+		if f.GetName() == filter {
+			f.ConfigType = &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed}
+			return nil
+		}
+	}
+	return fmt.Errorf("the filter %s is not in the chain", filter)
 }
 
 func remove(name string) *mutationrulesv3.HeaderMutation {
@@ -68,7 +121,8 @@ func remove(name string) *mutationrulesv3.HeaderMutation {
 // answerBadRequest turns the filter's 403 into what HTTP asks for.
 func answerBadRequest(hcm *hcmv3.HttpConnectionManager) error {
 	packed, err := feature.Pack(&celv3.ExpressionFilter{
-		Expression: "response.code_details == 'rbac_access_denied_matched_policy[" + invalidHost + "]'",
+		Expression: fmt.Sprintf("response.code_details in ['rbac_access_denied_matched_policy[%s]', 'rbac_access_denied_matched_policy[%s]']",
+			invalidHost, pathParameters),
 	})
 	if err != nil {
 		return err

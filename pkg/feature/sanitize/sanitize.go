@@ -29,6 +29,8 @@ func (f Feature) Default() feature.Spec { return f.New() }
 type Spec struct {
 	Remove []string `json:"remove,omitempty" jsonschema_description:"Further headers to remove: a name, or the start of names and *."`
 	Keep   []string `json:"keep,omitempty" jsonschema_description:"Headers that clients may send after all, of those that are removed unless kept: x-original-url, x-rewrite-url, x-http-method, x-http-method-override, x-method-override, proxy."`
+	// PathParameters: many a Java server leaves out what follows a semicolon, and so sees another path than was judged.
+	PathParameters string `json:"pathParameters,omitempty" jsonschema:"enum=keep,enum=refuse" jsonschema_description:"What happens to paths with a semicolon (/a;b=c): keep, the default, or refuse, answered 400."`
 }
 
 // always are the families that steer Envoy or Sluice itself.
