@@ -33,10 +33,10 @@ func (t PathTemplate) Check() error {
 	if _, err := url.PathUnescape(string(t)); err != nil {
 		return fmt.Errorf("%q: %% must be followed by two hexadecimal digits", string(t))
 	}
-	segments, _ := t.split()
+	segments, tail := t.split()
 	for i, s := range segments {
 		switch {
-		case s == "" && i < len(segments)-1:
+		case s == "" && (tail || i < len(segments)-1):
 			return fmt.Errorf("%q: // stands for an empty segment, which services read in different ways", string(t))
 		case s == "." || s == "..":
 			return fmt.Errorf("%q: write the path without /./ and /../", string(t))

@@ -55,7 +55,7 @@ func (o Origin) check() (err error, hint string) {
 		return nil, ""
 	case o == "null":
 		return fmt.Errorf("null is what any sandboxed page and file sends, so it names nobody"), "leave it out"
-	case !found || scheme == "" || rest == "":
+	case !found || !schemeForm.MatchString(scheme) || rest == "":
 		return fmt.Errorf("%q is not an origin", string(o)), example
 	case strings.ToLower(string(o)) != string(o):
 		return fmt.Errorf("%q: browsers send origins in lower case", string(o)), "write " + strings.ToLower(string(o))
@@ -77,6 +77,8 @@ func (o Origin) check() (err error, hint string) {
 	}
 	return nil, ""
 }
+
+var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 
 var defaultPort = map[string]uint32{"http": 80, "https": 443}
 
