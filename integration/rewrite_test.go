@@ -63,6 +63,7 @@ spec:
     - {match: "/t/{tenant}/*", to: echo, rewrite: {path: "/{tenant}/*"}}
     - {match: /shop/*, to: echo, rewrite: {regex: {pattern: "/v([0-9]+)/", substitution: '/version-\1/'}}}
     - {match: /host, to: echo, rewrite: {host: internal.example}}
+    - {match: /address, to: echo, rewrite: {hostFrom: service}}
     - {match: /dns, to: named, rewrite: {hostFrom: service}}
 ---
 apiVersion: sluice/v1
@@ -89,6 +90,7 @@ spec: {hosts: [below.example], match: /*, to: echo, rewrite: {prefix: /base}}
 		{"all below", "below.example", "/a", "/base/a", ""},
 		{"all below, the root", "below.example", "/", "/base/", ""},
 		{"a host", "", "/host", "/host", "internal.example"},
+		{"an address has no name", "food.example", "/address", "/address", "food.example"},
 		{"the host that was looked up", "", "/dns", "/dns", "localhost"},
 	} {
 		var headers []string
