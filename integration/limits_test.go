@@ -109,6 +109,40 @@ func TestLimits_HeadersByCountAndBytes(t *testing.T) {
 	}
 }
 
+func TestLimits_AConnectionCarriesSoManyStreams(t *testing.T) {
+	release := make(chan struct{})
+	held := gateway.Backend(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			<-release
+		}
+	}))
+	g := gateway.Start(t, map[string]string{"policy.yaml": edge("limits: {streamsPerConnection: 2}") + service("orders", held, "") +
+		routeTo("{match: /*, to: orders}")})
+	protocols := &http.Protocols{}
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	get := func(path string) {
+		resp, err := (&http.Client{Transport: transport, Timeout: gateway.Patience}).Get(g.URL + path)
+		if err != nil || resp.ProtoMajor != 2 {
+			t.Errorf("%v %v", resp, err)
+			return
+		}
+		_ = resp.Body.Close()
+	}
+	get("/first") // brings the settings
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() { get("/hold") })
+	}
+	gateway.Eventually(t, "four requests are under way", func() bool { return stat(g, "http.edge/http.downstream_rq_active") == 4 })
+	if n := stat(g, "http.edge/http.downstream_cx_active"); n != 2 {
+		t.Errorf("four requests on %d connections; two fit on each", n)
+	}
+	close(release)
+	all.Wait()
+}
+
 func TestMaxBody_IsHeldByLengthAndByBytes(t *testing.T) {
 	var whole atomic.Int64
 	backend := gateway.Backend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
