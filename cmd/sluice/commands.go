@@ -9,10 +9,13 @@ import (
 // commands are all commands, by their headings.
 func commands(a *app) []*cobra.Command {
 	return slices.Concat(
+		grouped("run",
+			newServeCommand(a), newDevCommand(a), newBootstrapCommand(a)),
 		grouped("offline",
-			newValidateCommand(a), newTranslateCommand(a), newSchemaCommand(a), newBootstrapCommand(a)),
+			newValidateCommand(a), newTranslateCommand(a), newSchemaCommand(a)),
 		grouped("server",
-			newExplainCommand(a)),
+			newApplyCommand(a), newPlanCommand(a), newGetCommand(a), newDeleteCommand(a), newHistoryCommand(a), newRollbackCommand(a),
+			newExportCommand(a), newImportCommand(a), newEnvoysCommand(a), newWhyCommand(a), newExplainCommand(a)),
 		[]*cobra.Command{newVersionCommand(a)},
 	)
 }

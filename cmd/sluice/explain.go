@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -18,6 +17,7 @@ import (
 
 type explainOptions struct {
 	policies policyFlags
+	client   clientFlags
 	output   format
 	headers  []string
 	gateway  string
@@ -33,9 +33,12 @@ were written, and which services may get it; or why nobody takes it. With -f it 
 		Example: `  sluice explain GET http://api.food.example/api/v1/orders/42
   sluice explain POST /api/v1/orders -H "content-type: application/json" -f policies`,
 		Args: exactArgs("METHOD", "URL"),
-		RunE: func(cmd *cobra.Command, args []string) error { return explainRequest(cmd.Context(), a, o, args[0], args[1]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return explainRequest(cmd.Context(), a, o, args[0], args[1])
+		},
 	}
 	o.policies.add(cmd)
+	o.client.add(cmd)
 	addOutput(cmd, &o.output)
 	cmd.Flags().StringArrayVarP(&o.headers, "header", "H", nil, `a request header, "name: value"; may be repeated`)
 	cmd.Flags().StringVar(&o.gateway, "gateway", "", "the Gateway that is asked, where several could take the request")
@@ -57,7 +60,11 @@ func explainRequest(ctx context.Context, a *app, o explainOptions, method, url s
 
 func (a *app) explain(ctx context.Context, o explainOptions, ask explain.Request) (*explain.Result, error) {
 	if len(o.policies.files) == 0 {
-		return nil, errors.New("name policies with -f")
+		client, err := o.client.client()
+		if err != nil {
+			return nil, err
+		}
+		return client.Explain(ctx, ask)
 	}
 	b, err := a.mustBuild(ctx, o.policies)
 	if err != nil {

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/model"
+	"github.com/sluice-gateway/sluice/pkg/source"
+	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/xds"
+)
+
+type devOptions struct {
+	listenFlags
+	log      logFlags
+	envoy    string
+	noEnvoy  bool
+	public   bool
+	admin    string
+	envoyLog string
+}
+
+func newDevCommand(a *app) *cobra.Command {
+	var o devOptions
+	cmd := &cobra.Command{
+		Use:   "dev FOLDER",
+		Short: "Run a gateway on a folder of policies, and follow it",
+		Long: `Runs the control plane and an Envoy on a folder of policies. A good edit is live at once; a bad one is shown, and what was
+good last goes on serving. Ctrl-C ends everything. The folder is the truth: apply, delete and rollback are refused, all
+that only reads works.`,
+		Example: `  sluice dev examples/food-delivery
+  sluice dev policies --public --envoy /usr/local/bin/envoy`,
+		Args: exactArgs("FOLDER"),
+		RunE: func(cmd *cobra.Command, args []string) error { return dev(cmd.Context(), a, o, args[0]) },
+	}
+	o.add(cmd)
+	o.log.add(cmd)
+	addEnvoy(cmd, &o.envoy)
+	cmd.Flags().BoolVar(&o.noEnvoy, "no-envoy", false, "start no Envoy: only serve those that are started elsewhere")
+	cmd.Flags().BoolVar(&o.public, "public", false, "let listeners bind all interfaces, as they do in production, not only loopback")
+	cmd.Flags().StringVar(&o.admin, "envoy-admin", "", "where Envoy's admin interface listens (default 127.0.0.1:19000, that of each further Gateway one port higher)")
+	cmd.Flags().StringVar(&o.envoyLog, "envoy-log-level", "warning", "what Envoy logs, trace to off")
+	cmd.Flags().Lookup("log-level").DefValue = "warn"
+	o.log.level = "warn"
+	return cmd
+}
+
+const devReadOnly = "this is sluice dev: the folder is the truth, so edit the files in it"
+
+func dev(ctx context.Context, a *app, o devOptions, folder string) error {
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s is no folder: name one that holds policies, for example examples/food-delivery", folder)
+	}
+	log, err := a.logger(o.log)
+	if err != nil {
+		return err
+	}
+	judge, envoys, err := a.devEnvoy(ctx, o)
+	if err != nil {
+		return err
+	}
+	d, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	kept := store.NewMemory(store.Options{Keep: 100})
+	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly})
+	g, ctx := errgroup.WithContext(ctx)
+	f := &follower{app: a, folder: folder, site: s, fleet: envoys}
+	envoys.servers, envoys.failed = []string{addressOf(d.xds)}, make(chan error, 1)
+	g.Go(func() error { return s.run(ctx) })
+	g.Go(func() error { return f.follow(ctx) })
+	return g.Wait()
+}
+
+// devEnvoy finds the Envoy to start and to judge; none at all needs --no-envoy.
+func (a *app) devEnvoy(ctx context.Context, o devOptions) (prover, *fleet, error) {
+	f := &fleet{admin: o.admin, log: a.stderr, logLevel: o.envoyLog}
+	if o.noEnvoy {
+		judge, err := a.findProver(ctx, o.envoy)
+		return judge, f, err
+	}
+	binary, _, err := a.findEnvoy(ctx, o.envoy)
+	if err != nil {
+		return prover{}, nil, fmt.Errorf("%w; or serve Envoys that are started elsewhere with --no-envoy", err)
+	}
+	f.binary = binary
+	judge, err := a.findProver(ctx, binary)
+	return judge, f, err
+}
+
+// follower keeps what is served like the folder.
+type follower struct {
+	*app
+	folder string
+	site   *site
+	fleet  *fleet
+
+	seen   bool   // something was served
+	wrong  string // what was shown to be wrong last
+	listen string // what was said to listen last
+}
+
+// follow serves the folder until ctx ends. Envoys that it started have ended then.
+func (f *follower) follow(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, f.fleet.stop()) }()
+	changes := source.Watch(ctx, f.folder, func(err error) {
+		fmt.Fprintf(f.stderr, "the folder cannot be watched (%v): it is read once a second\n", err)
+	})
+	for {
+		if err := f.read(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-f.fleet.failed:
+			return err
+		case _, open := <-changes:
+			if !open {
+				return nil
+			}
+		}
+	}
+}
+
+// read makes what is served like the folder. An error ends dev; what is wrong with the policies does not.
+func (f *follower) read(ctx context.Context) error {
+	started := time.Now()
+	loaded, err := f.loader("").Load(ctx, f.folder)
+	if err != nil {
+		f.bad(ctx, err.Error()+"\n")
+		return nil
+	}
+	if loaded.Problems.Failed() {
+		f.bad(ctx, loaded.Problems.Render())
+		return nil
+	}
+	result, err := f.site.controller.Apply(ctx, control.Request{
+		Set: loaded.Objects, Source: loaded.Source, Prune: true, AllowRemovals: true, Who: f.who(), Message: "dev " + f.folder,
+	})
+	if err != nil {
+		f.bad(ctx, err.Error())
+		return nil
+	}
+	mended := f.wrong != ""
+	f.wrong = ""
+	if !result.Changed && f.seen && !mended {
+		return nil
+	}
+	return f.good(ctx, result, loaded, started)
+}
+
+// bad shows what is wrong, once.
+func (f *follower) bad(ctx context.Context, text string) {
+	if ctx.Err() != nil || text == f.wrong {
+		return
+	}
+	f.wrong = text
+	after := "nothing is served yet: edit the files, they are read again"
+	if b := f.site.controller.Serving(); f.seen && b != nil {
+		after = fmt.Sprintf("revision %d goes on serving", b.Revision.Number)
+	}
+	fmt.Fprintf(f.stderr, "\n%s %s\n%s%s\n", now(), f.paint(f.errTerminal, red, "not applied"), text, after)
+}
+
+// good tells that an edit is live, once it is.
+func (f *follower) good(ctx context.Context, result *control.Result, loaded *source.Policies, started time.Time) error {
+	b := result.Build
+	if !f.seen {
+		f.skipped(loaded)
+	}
+	if b.Problems != nil {
+		f.problems(b.Problems.List(), b.Problems.Dropped())
+	}
+	if err := f.fleet.serve(ctx, b.Config); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	envoys := f.site.controller.Wait(waiting, b)
+	if ctx.Err() != nil {
+		return nil
+	}
+	fmt.Fprintf(f.stdout, "%s revision %d live in %v%s\n", now(), b.Revision.Number, time.Since(started).Round(time.Millisecond), summary(result, f.seen))
+	for _, e := range envoys {
+		for _, r := range e.Refusals {
+			fmt.Fprintf(f.stderr, "%s %s refuses %s %s: %s\n", f.paint(f.errTerminal, red, "refused:"), e.Node, r.Type, r.Name, r.Reason)
+		}
+		if e.State != xds.Synced && e.State != xds.Refused {
+			fmt.Fprintf(f.stderr, "%s %s is %s\n", f.paint(f.errTerminal, yellow, "waiting:"), e.Node, e.State)
+		}
+	}
+	f.seen = true
+	f.listening(b.Config)
+	return nil
+}
+
+// summary names what an edit changed; of the first reading, how much there is.
+func summary(result *control.Result, seen bool) string {
+	if !seen {
+		return ": " + count(len(result.Build.Objects), "object")
+	}
+	var parts []string
+	for i, c := range result.Changes {
+		if i == 5 {
+			parts = append(parts, fmt.Sprintf("and %d more", len(result.Changes)-i))
+			break
+		}
+		parts = append(parts, sign(c)+c.Ref.String())
+	}
+	if len(parts) == 0 {
+		return ": as before"
+	}
+	return ": " + strings.Join(parts, " ")
+}
+
+func sign(c control.Change) string {
+	switch {
+	case c.Before == nil:
+		return "+"
+	case c.After == nil:
+		return "-"
+	}
+	return "~"
+}
+
+// listening says where everything is, when that has changed.
+func (f *follower) listening(config *model.Config) {
+	var b strings.Builder
+	for _, g := range config.Gateways {
+		for _, l := range g.Listeners {
+			fmt.Fprintf(&b, "  %-28s gateway %s\n", fmt.Sprintf("http://%s:%d", shownHost(l.Address), l.Port), l.Name)
+		}
+	}
+	fmt.Fprintf(&b, "  %-28s status page, admin API, metrics\n", shownURL(addressOf(f.site.admin)))
+	fmt.Fprintf(&b, "  %-28s xDS\n", addressOf(f.site.doors.xds))
+	for _, line := range f.fleet.listening() {
+		fmt.Fprintf(&b, "  %-28s Envoy's admin page (%s)\n", shownURL(line.admin), line.gateway)
+	}
+	if text := b.String(); text != f.listen {
+		f.listen = text
+		fmt.Fprintf(f.stdout, "listening:\n%s", text)
+	}
+}
+
+func shownHost(address string) string {
+	switch {
+	case address == "" || address == "0.0.0.0" || address == "::":
+		return "localhost"
+	case strings.Contains(address, ":"):
+		return "[" + address + "]"
+	}
+	return address
+}
+
+func shownURL(address string) string {
+	if strings.HasPrefix(address, "unix:") {
+		return address
+	}
+	return "http://" + address
+}
+
+func now() string { return time.Now().Format(time.TimeOnly) }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-gateway/sluice/envoy"
+	"github.com/sluice-gateway/sluice/pkg/admin"
+	"github.com/sluice-gateway/sluice/pkg/xds"
+)
+
+type envoysOptions struct {
+	client clientFlags
+	output format
+}
+
+func newEnvoysCommand(a *app) *cobra.Command {
+	var o envoysOptions
+	cmd := &cobra.Command{
+		Use:   "envoys",
+		Short: "List the Envoys, and what each has",
+		Long: `Lists the Envoys that are connected, and those that were not long ago: synced when an Envoy has acknowledged everything,
+updating or stale while it has not, refused with its reasons, unknown-gateway when it names no Gateway that there is.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return envoys(cmd.Context(), a, o) },
+	}
+	o.client.add(cmd)
+	addOutput(cmd, &o.output)
+	return cmd
+}
+
+func envoys(ctx context.Context, a *app, o envoysOptions) error {
+	client, err := o.client.client()
+	if err != nil {
+		return err
+	}
+	list, err := client.Envoys(ctx)
+	if err != nil {
+		return a.refused(err)
+	}
+	return a.print(o.output, list, func(w io.Writer) { printEnvoys(w, list, time.Now()) })
+}
+
+func printEnvoys(w io.Writer, list *admin.Envoys, now time.Time) {
+	if len(list.Envoys) == 0 {
+		fmt.Fprintln(w, "no Envoy has connected: sluice bootstrap --gateway NAME prints what one is started with")
+		return
+	}
+	var rows [][]string
+	for _, e := range list.Envoys {
+		note := ""
+		switch {
+		case e.State == xds.UnknownGateway:
+			note = "there is no such Gateway"
+		case e.Bootstrap != "" && e.Bootstrap != envoy.BootstrapVersion:
+			note = "old bootstrap: make a new one and restart it"
+		}
+		rows = append(rows, []string{e.Node, e.Gateway, orDash(e.Version), string(e.State), now.Sub(e.Since).Round(time.Second).String(), note})
+	}
+	columns(w, []string{"ENVOY", "GATEWAY", "VERSION", "STATE", "FOR", "NOTE"}, rows)
+	for _, e := range list.Envoys {
+		for _, r := range e.Refusals {
+			fmt.Fprintf(w, "%s refuses %s %s: %s\n", e.Node, r.Type, r.Name, r.Reason)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-gateway/sluice/envoy"
+	"github.com/sluice-gateway/sluice/pkg/admin"
+	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/xds"
+)
+
+// listenFlags say where a server listens.
+type listenFlags struct {
+	xds, admin string
+	hosts      []string
+}
+
+func (l *listenFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&l.xds, "listen-xds", envoy.DefaultServer, "where Envoys connect: a loopback host:port or unix:/path (SLUICE_LISTEN_XDS)")
+	cmd.Flags().StringVar(&l.admin, "listen-admin", admin.DefaultAddress, "the admin API and status page: a loopback host:port or unix:/path (SLUICE_LISTEN_ADMIN)")
+	cmd.Flags().StringArrayVar(&l.hosts, "admin-host", nil, "a further host name that the admin API answers to; may be repeated (SLUICE_ADMIN_HOST)")
+}
+
+// doors are what a server listens on.
+type doors struct {
+	xds, admin net.Listener
+	hosts      []string
+}
+
+// open listens on both doors, or on neither.
+func (l listenFlags) open(ctx context.Context) (doors, error) {
+	forXDS, err := admin.Listen(ctx, "--listen-xds", l.xds)
+	if err != nil {
+		return doors{}, err
+	}
+	forAdmin, err := admin.Listen(ctx, "--listen-admin", l.admin)
+	if err != nil {
+		return doors{}, errors.Join(err, forXDS.Close())
+	}
+	return doors{forXDS, forAdmin, l.hosts}, nil
+}
+
+// site is a management server: what serve and dev have in common.
+type site struct {
+	doors
+	controller *control.Controller
+	xds        *xds.Server
+	api        *admin.Server
+}
+
+// siteConfig is what differs between serve and dev.
+type siteConfig struct {
+	store    store.Store
+	judge    control.Prover
+	log      *slog.Logger
+	loopback bool
+	readOnly string
+}
+
+func (a *app) newSite(d doors, c siteConfig) *site {
+	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log})}
+	s.controller = control.New(control.Config{
+		Features: a.features, Store: c.store, Publisher: s.xds, Prover: c.judge, Log: c.log, Loopback: c.loopback,
+	})
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.xds.Metrics())
+	registry.MustRegister(s.controller.Collectors()...)
+	s.api = admin.New(admin.Config{
+		Controller: s.controller, Store: c.store, Envoys: s.xds.Envoys, Features: a.features, Metrics: registry,
+		Log: c.log, Hosts: d.hosts, ReadOnly: c.readOnly, Version: readVersion().Version,
+	})
+	return s
+}
+
+// run serves until ctx ends or a part fails; then all parts have ended.
+func (s *site) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.controller.Run(ctx) })
+	g.Go(func() error { return s.xds.Run(ctx, s.doors.xds) })
+	g.Go(func() error { return s.api.Run(ctx, s.doors.admin) })
+	return g.Wait()
+}
+
+// addressOf is where a door is, as clients and Envoys name it.
+func addressOf(lis net.Listener) string {
+	if lis.Addr().Network() == "unix" {
+		return "unix:" + lis.Addr().String()
+	}
+	return lis.Addr().String()
+}

@@ -1,0 +1,165 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/diff"
+	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/xds"
+)
+
+// maxWait is MaxWait.
+const maxWait = 5 * time.Minute
+
+func (s *Server) apply(r *http.Request, ask ApplyRequest) (*ApplyResult, error) {
+	// A change that began is finished, whether or not its client is still there.
+	result, err := s.Controller.Apply(context.WithoutCancel(r.Context()), ask.Request)
+	if err != nil {
+		return nil, err
+	}
+	s.Log.Info("apply", "revision", result.Build.Revision.Number, "changed", result.Changed, "changes", len(result.Changes), "who", ask.Who, "source", ask.Source)
+	return s.applied(r.Context(), result, ask.WaitRequest), nil
+}
+
+func (s *Server) rollback(r *http.Request, ask RollbackRequest) (*ApplyResult, error) {
+	result, err := s.Controller.Rollback(context.WithoutCancel(r.Context()), ask.To,
+		control.Request{Base: ask.Base, Who: ask.Who, Message: ask.Message, RequestID: ask.RequestID})
+	if err != nil {
+		return nil, err
+	}
+	s.Log.Info("rollback", "revision", result.Build.Revision.Number, "to", ask.To, "who", ask.Who)
+	return s.applied(r.Context(), result, ask.WaitRequest), nil
+}
+
+// applied waits for the Envoys, and takes the change back when that is asked for.
+func (s *Server) applied(ctx context.Context, result *control.Result, w WaitRequest) *ApplyResult {
+	out := &ApplyResult{
+		Revision: result.Build.Revision, Changed: result.Changed, Changes: s.changes(result, false),
+		Warnings: warnings(result.Build), Proof: proofOf(result.Build), Delivery: NotWaited, Envoys: []xds.EnvoyStatus{},
+	}
+	if w.Wait <= 0 && !w.UndoOnRefusal {
+		return out
+	}
+	wait := min(w.Wait.D(), maxWait)
+	if wait <= 0 {
+		wait = 30 * time.Second
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	out.Envoys = append(out.Envoys, s.Controller.Wait(waiting, result.Build)...)
+	out.Delivery = delivery(out.Envoys)
+	if out.Delivery == NotTaken && w.UndoOnRefusal && result.Changed {
+		s.undo(context.WithoutCancel(ctx), out)
+	}
+	return out
+}
+
+func delivery(envoys []xds.EnvoyStatus) Delivery {
+	out := Delivered
+	if len(envoys) == 0 {
+		return NoEnvoys
+	}
+	for _, e := range envoys {
+		switch {
+		case e.State == xds.Refused:
+			return NotTaken
+		case e.State != xds.Synced:
+			out = Incomplete
+		}
+	}
+	return out
+}
+
+// undo goes back to the revision before, if nothing came after.
+func (s *Server) undo(ctx context.Context, out *ApplyResult) {
+	number := out.Revision.Number
+	back, err := s.Controller.Rollback(ctx, out.Revision.Parent, control.Request{
+		Base: &number, Who: out.Revision.Who, Message: fmt.Sprintf("undo revision %d: refused by an Envoy", number),
+	})
+	if err != nil {
+		out.NotUndone = err.Error()
+		return
+	}
+	out.Undone = back.Build.Revision.Number
+	s.Log.Warn("a refused change was taken back", "revision", number, "by", out.Undone)
+}
+
+func (s *Server) plan(r *http.Request, ask control.Request) (*PlanResult, error) {
+	result, err := s.Controller.Plan(r.Context(), ask)
+	if result == nil {
+		return nil, err
+	}
+	out := &PlanResult{
+		Base: result.Build.Revision.Number, Changed: result.Changed, Changes: s.changes(result, true),
+		Warnings: warnings(result.Build), Proof: proofOf(result.Build),
+	}
+	switch {
+	case errors.Is(err, control.ErrRemovals):
+		out.Removals = err.Error()
+	case err != nil:
+		return nil, err
+	}
+	return out, nil
+}
+
+// changes are what happens to each object; the lines only where they are asked for.
+func (s *Server) changes(result *control.Result, lines bool) []diff.Object {
+	out := []diff.Object{}
+	for _, c := range result.Changes {
+		d := diff.Of(s.Features, c.Before, c.After)
+		if !lines {
+			d.Lines = nil
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func warnings(b *control.Build) []policy.Problem {
+	out := []policy.Problem{}
+	if b.Problems != nil {
+		out = append(out, b.Problems.List()...)
+	}
+	return out
+}
+
+func proofOf(b *control.Build) Proof { return Proof{State: b.Proof.State, Reason: b.Proof.Reason} }
+
+// importSite checks an export as apply would, and puts it in the place of what is stored.
+func (s *Server) importSite(r *http.Request, ask ImportRequest) (*ImportResult, error) {
+	archive, err := store.ReadArchive(strings.NewReader(ask.Export))
+	if err != nil {
+		return nil, err
+	}
+	head, err := archive.Head()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkImport(r.Context(), head.Objects()); err != nil {
+		return nil, err
+	}
+	revision, err := store.Import(context.WithoutCancel(r.Context()), s.Store, strings.NewReader(ask.Export), store.ImportOptions{Replace: ask.Replace})
+	if err != nil {
+		return nil, err
+	}
+	s.Log.Info("import", "revision", revision.Number, "objects", head.Len())
+	return &ImportResult{Revision: revision}, nil
+}
+
+// checkImport plans the change that makes the imported objects of those that are stored.
+func (s *Server) checkImport(ctx context.Context, objects []policy.Object) error {
+	_, stored, err := s.Store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	_, remove := store.Between(stored, objects)
+	_, err = s.Controller.Plan(ctx, control.Request{Set: objects, Delete: remove, AllowRemovals: true})
+	return err
+}

@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+
+	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/explain"
+	"github.com/sluice-gateway/sluice/pkg/store"
+)
+
+// operation is one entry of the API: what serves it and what describes it.
+type operation struct {
+	id, method, path, summary string
+	changes                   bool
+	query                     []parameter
+	request, response         any // their types; nil where there is none, or no JSON
+	handle                    func(s *Server, r *http.Request) (any, error)
+}
+
+type parameter struct{ name, kind, description string }
+
+// operations are the whole API.
+func operations() []operation {
+	return []operation{
+		post("apply", "/v1/apply", true, "Add, change and remove objects, all or nothing, and wait for the Envoys.", (*Server).apply),
+		post("plan", "/v1/plan", false, "What apply would change, without doing it.", (*Server).plan),
+		post("rollback", "/v1/rollback", true, "Make the objects those of an earlier revision, as a new revision.", (*Server).rollback),
+		post("import", "/v1/import", true, "Read an export in the place of what is stored.", (*Server).importSite),
+		post("explain", "/v1/explain", false, "Which rule takes a request, and what holds there.", (*Server).explain),
+		{id: "export", method: "GET", path: "/v1/export", summary: "All that is stored, as JSON lines.", handle: (*Server).exportSite,
+			query: []parameter{{"headOnly", "boolean", "Leave the history out."}}},
+		get("objects", "/v1/objects", "The stored objects.", Objects{}, (*Server).objects,
+			parameter{"kind", "string", "Only of this kind."}, parameter{"name", "string", "Only of this name."},
+			parameter{"source", "string", "Only from this source."}, parameter{"revision", "integer", "Of an earlier revision."}),
+		get("history", "/v1/revisions", "The newest revisions, newest first.", History{}, (*Server).history,
+			parameter{"limit", "integer", "How many; all that are kept when 0. Default 50."}),
+		get("envoys", "/v1/envoys", "The Envoys, and what each has.", Envoys{}, (*Server).envoys),
+		get("why", "/v1/why/{kind}/{name}", "How far an object has come, at each Envoy.", control.Journey{}, (*Server).why),
+	}
+}
+
+func get(id, path, summary string, response any, handle func(*Server, *http.Request) (any, error), query ...parameter) operation {
+	return operation{id: id, method: "GET", path: path, summary: summary, response: response, handle: handle, query: query}
+}
+
+// post is an operation with a JSON body.
+func post[Request, Response any](id, path string, changes bool, summary string, handle func(*Server, *http.Request, Request) (*Response, error)) operation {
+	return operation{
+		id: id, method: "POST", path: path, summary: summary, changes: changes, request: *new(Request), response: *new(Response),
+		handle: func(s *Server, r *http.Request) (any, error) {
+			request, err := decode[Request](r)
+			if err != nil {
+				return nil, err
+			}
+			return handle(s, r, request)
+		},
+	}
+}
+
+// MaxRequestBytes bounds a request's body.
+const MaxRequestBytes = 64 << 20
+
+// decode reads a JSON body strictly: one value, no field that is not known.
+func decode[T any](r *http.Request) (value T, err error) {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("content-type")); err != nil || media != "application/json" {
+		return value, &refusal{http.StatusUnsupportedMediaType, CodeBadRequest, "send the header content-type: application/json"}
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&value); err != nil {
+		return value, badBody(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return value, badBody(errors.New("something follows the JSON value"))
+	}
+	return value, nil
+}
+
+func badBody(err error) error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &refusal{http.StatusRequestEntityTooLarge, CodeTooLarge, fmt.Sprintf("the request is larger than %d MiB: send it in parts", MaxRequestBytes>>20)}
+	case errors.Is(err, io.EOF):
+		err = errors.New("the body is empty")
+	}
+	return &refusal{http.StatusBadRequest, CodeBadRequest, "the body: " + err.Error()}
+}
+
+// number reads a query parameter that is a whole number.
+func number(r *http.Request, name string, otherwise uint64) (uint64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, &refusal{http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("%s: %q is not a whole number", name, text)}
+	}
+	return n, nil
+}
+
+// yes reads a query parameter that is true or false.
+func yes(r *http.Request, name string) (bool, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return false, nil
+	}
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, &refusal{http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("%s: %q is neither true nor false", name, text)}
+	}
+	return b, nil
+}
+
+func (s *Server) explain(_ *http.Request, ask explain.Request) (*explain.Result, error) {
+	b := s.Controller.Serving()
+	if b == nil {
+		return nil, errStarting
+	}
+	result, err := explain.Explain(b.Config, ask)
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, CodeBadRequest, err.Error()}
+	}
+	return result, nil
+}
+
+func (s *Server) exportSite(r *http.Request) (any, error) {
+	headOnly, err := yes(r, "headOnly")
+	if err != nil {
+		return nil, err
+	}
+	return stream(func(w io.Writer) error {
+		return store.Export(r.Context(), s.Store, w, store.ExportOptions{HeadOnly: headOnly})
+	}), nil
+}
