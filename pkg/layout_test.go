@@ -32,7 +32,8 @@ var allowed = map[string][]string{
 	"explain":     {"model", "policy"},
 	"schema":      {"policy", "feature", "compile"},
 	"control":     {"policy", "store", "feature", "compile", "model", "translate", "snapshot", "proof", "xds"},
-	"admin":       {"policy", "store", "control", "explain", "xds", "proof"},
+	"diff":        {"policy", "feature"},
+	"admin":       {"policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof"},
 	"featuretest": {"policy", "feature", "compile", "model", "translate", "snapshot", "proof", "envoy", "featuretest"},
 }
 
