@@ -8,6 +8,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/model"
@@ -57,6 +58,7 @@ func (s *Spec) ConfigureRoute(_ *model.Route, out *routev3.Route) error {
 	answer := &routev3.DirectResponseAction{Status: s.Status}
 	if s.Body.Text != "" {
 		answer.Body = &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: s.Body.Text}}
+		markAsWritten(out)
 	}
 	if s.ContentType != "" {
 		out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, &corev3.HeaderValueOption{
@@ -66,6 +68,20 @@ func (s *Spec) ConfigureRoute(_ *model.Route, out *routev3.Route) error {
 	}
 	out.Action = &routev3.Route_DirectResponse{DirectResponse: answer}
 	return nil
+}
+
+// markAsWritten tells the feature errors, by the route's metadata, to let the body be.
+func markAsWritten(out *routev3.Route) {
+	if out.Metadata == nil {
+		out.Metadata = &corev3.Metadata{}
+	}
+	if out.Metadata.FilterMetadata == nil {
+		out.Metadata.FilterMetadata = map[string]*structpb.Struct{}
+	}
+	if out.Metadata.FilterMetadata["sluice"].GetFields() == nil {
+		out.Metadata.FilterMetadata["sluice"] = &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	}
+	out.Metadata.FilterMetadata["sluice"].Fields["body"] = structpb.NewStringValue("as written")
 }
 
 var (
