@@ -47,7 +47,9 @@ func (e *Eject) configure(out *clusterv3.Cluster) {
 		// An instance that fails requests but passes its health check stays out for as long as the block says.
 		SuccessfulActiveHealthCheckUnejectHost: wrapperspb.Bool(false),
 	}
-	out.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: onlyWhenNoneIsIn}}
+	if out.CommonLbConfig.GetHealthyPanicThreshold() == nil {
+		out.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: onlyWhenNoneIsIn}}
+	}
 }
 
 func optional(n *uint32) *wrapperspb.UInt32Value {

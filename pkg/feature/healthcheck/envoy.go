@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// noTraffic is how seldom the healthy instances of a service that gets no requests are asked.
-	noTraffic = 30 * time.Second
 	// initialJitter spreads the first checks of many clusters; every new cluster waits for it.
 	initialJitter = 50 * time.Millisecond
 	// intervalJitter spreads the checks of many Envoys, in percent of the interval.
@@ -36,17 +34,27 @@ func (s *Spec) ConfigureCluster(c *model.Cluster, out *clusterv3.Cluster) error 
 		HealthyThreshold:      wrapperspb.UInt32(s.HealthyAfter),
 		InitialJitter:         durationpb.New(initialJitter),
 		IntervalJitterPercent: intervalJitter,
-		// Sick instances come back as quickly in quiet times as in busy ones.
-		NoTrafficInterval:        durationpb.New(s.Interval.D()),
-		NoTrafficHealthyInterval: durationpb.New(max(s.Interval.D(), noTraffic)),
+		// Envoy asks a service without requests once a minute, and would know too late when the first one comes.
+		NoTrafficInterval: durationpb.New(s.Interval.D()),
 	}
 	s.ask(check, http2)
 	out.HealthChecks = []*corev3.HealthCheck{check}
+	s.lastResort(out)
+	return nil
+}
+
+// lastResort says when all instances are used. What the core knows better about a catalog's instances stays, unless the
+// author has written something.
+func (s *Spec) lastResort(out *clusterv3.Cluster) {
 	if out.CommonLbConfig == nil {
 		out.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{}
 	}
-	out.CommonLbConfig.HealthyPanicThreshold = &typev3.Percent{Value: float64(s.PanicBelow)}
-	return nil
+	switch {
+	case s.PanicBelow != nil:
+		out.CommonLbConfig.HealthyPanicThreshold = &typev3.Percent{Value: float64(*s.PanicBelow)}
+	case out.CommonLbConfig.HealthyPanicThreshold == nil:
+		out.CommonLbConfig.HealthyPanicThreshold = &typev3.Percent{Value: lastResort}
+	}
 }
 
 func (s *Spec) ask(check *corev3.HealthCheck, http2 bool) {

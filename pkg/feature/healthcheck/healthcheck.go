@@ -26,14 +26,15 @@ func (Feature) Info() feature.Info {
 func (Feature) New() feature.Spec {
 	return &Spec{
 		Interval: policy.Duration(5 * time.Second), Timeout: policy.Duration(time.Second),
-		UnhealthyAfter: 3, HealthyAfter: 2, PanicBelow: LastResort,
+		UnhealthyAfter: 3, HealthyAfter: 2,
 	}
 }
 
-// LastResort is the share of healthy instances below which all of them are used: so small that it means none. The
-// one instance that is well is not joined by those that are not; but when all look sick, it is the check that is wrong
-// more often than everything else, and a request that may fail is better than one that must.
-const LastResort policy.Percent = 1
+// lastResort is the share of healthy instances, in percent, below which all of them are used where nothing is written:
+// so small that it means none. The one instance that is well is not joined by those that are not; but when all look
+// sick, it is the check that is wrong more often than everything else, and a request that may fail is better than one
+// that must.
+const lastResort = 1
 
 // maxTimeout bounds how long one check may hang: a new cluster waits for its first checks, and all that comes after it
 // waits too.
@@ -48,7 +49,7 @@ type Spec struct {
 	Timeout        policy.Duration `json:"timeout,omitempty" jsonschema_description:"An answer that takes longer is none; 1s when left out, at most 5s."`
 	UnhealthyAfter uint32          `json:"unhealthyAfter,omitempty" jsonschema:"minimum=1,maximum=100" jsonschema_description:"Failed checks in a row until an instance is taken out; 3 when left out."`
 	HealthyAfter   uint32          `json:"healthyAfter,omitempty" jsonschema:"minimum=1,maximum=100" jsonschema_description:"Good checks in a row until it is back; 2 when left out. Of a new instance the first decides."`
-	PanicBelow     policy.Percent  `json:"panicBelow" jsonschema_description:"When fewer than this share of the instances are healthy, all are used; 1% when left out, so when none is. 0% for never: 503 then."`
+	PanicBelow     *policy.Percent `json:"panicBelow,omitempty" jsonschema_description:"When fewer than this share of the instances are healthy, all are used; 1% when left out, so when none is. 0% for never: 503 then."`
 }
 
 // HTTP is a check by HTTP.
