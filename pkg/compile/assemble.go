@@ -98,6 +98,12 @@ func (s *site) compileCluster(name string, d *document) *model.Cluster {
 	if host, port, err := policy.SplitHostPort(d.service.DNS); err == nil {
 		c.DNS = &model.HostPort{Host: host, Port: port}
 	}
+	if q := d.service.Consul; q != nil {
+		c.Discovery = &model.Discovery{
+			Service: q.Service, Tags: q.Tags, Datacenter: q.Datacenter, Filter: q.Filter, OnlyPassing: q.OnlyPassing,
+			Near: q.Near, Namespace: q.Namespace, Partition: q.Partition,
+		}
+	}
 	for _, e := range d.service.Endpoints {
 		c.Endpoints = append(c.Endpoints, endpoint(e))
 	}
@@ -108,7 +114,7 @@ func (s *site) compileCluster(name string, d *document) *model.Cluster {
 	for _, a := range c.Attachments {
 		attached = append(attached, a.Feature, a.Digest)
 	}
-	c.Digest = specDigest([]any{c.Name, c.Protocol, c.DNS, attached})
+	c.Digest = specDigest([]any{c.Name, c.Protocol, c.DNS, c.Discovery, attached})
 	return c
 }
 

@@ -219,15 +219,21 @@ func checkListeners(at policy.At, listeners []policy.Listener, p *policy.Problem
 }
 
 func checkService(at policy.At, s *policy.Service, p *policy.Problems) {
+	said := 0
+	for _, field := range []string{"endpoints", "dns", "consul"} {
+		if at.Node.Get(field) != nil {
+			said++
+		}
+	}
 	switch {
-	case s.DNS != "" && at.Node.Get("endpoints") != nil:
-		p.Errorf(at, policy.CodeConflict, "a Service has either endpoints or dns")
+	case said > 1:
+		p.Errorf(at, policy.CodeConflict, "a Service has one of endpoints, dns and consul")
+	case said == 0:
+		p.Suggestf(at, policy.CodeRequired, "add endpoints: [127.0.0.1:9001], dns: orders.internal:8080, or consul: orders", "the Service says nowhere where it is")
 	case s.DNS != "":
 		if _, _, err := policy.SplitHostPort(s.DNS); err != nil {
 			p.Suggestf(at.Field("dns"), policy.CodeValue, "write for example orders.internal:8080", "%v", err)
 		}
-	case at.Node.Get("endpoints") == nil:
-		p.Suggestf(at, policy.CodeRequired, "add endpoints: [127.0.0.1:9001], or dns: orders.internal:8080", "the Service says nowhere where it is")
 	}
 	seen := map[string]bool{}
 	for i, e := range s.Endpoints {

@@ -75,7 +75,8 @@ type Cluster struct {
 	Service     string
 	Protocol    Protocol
 	DNS         *HostPort  // looked up by Envoy; nil for a fixed or discovered set of endpoints
-	Endpoints   []Endpoint // by address; ignored with DNS
+	Discovery   *Discovery // endpoints come from a catalog; nil for all else
+	Endpoints   []Endpoint // by address; ignored with DNS and Discovery
 	Attachments []Attachment
 	// Digest is the content hash of all but the endpoints.
 	Digest string
@@ -91,6 +92,18 @@ const (
 	GRPC  Protocol = "grpc"
 )
 
+// Discovery is what is asked of a catalog for a cluster's endpoints.
+type Discovery struct {
+	Service     string
+	Tags        []string
+	Datacenter  string
+	Filter      string
+	OnlyPassing bool
+	Near        string
+	Namespace   string
+	Partition   string
+}
+
 // HostPort is a name to look up.
 type HostPort struct {
 	Host string
@@ -102,6 +115,10 @@ type Endpoint struct {
 	Address string
 	Port    uint32
 	Weight  uint32 // 1 and up
+	// Priority is the group it belongs to: a group takes requests when those before it have too few healthy members.
+	Priority uint32
+	// Unhealthy ones are known, but take no requests.
+	Unhealthy bool
 }
 
 // Attachment is one feature's block, opaque to the model.

@@ -26,9 +26,41 @@ type Listener struct {
 // Service is something routes send requests to, and how it is to be reached.
 type Service struct {
 	Endpoints []Endpoint `json:"endpoints,omitempty" jsonschema_description:"Fixed instances."`
+	Consul    *Consul    `json:"consul,omitempty" jsonschema_description:"Instances from the Consul catalog: a registered name, or the long form."`
 	DNS       string     `json:"dns,omitempty" jsonschema_description:"host:port, looked up by Envoy; every address is an instance."`
 	Protocol  string     `json:"protocol,omitempty" jsonschema:"enum=http1,enum=http2,enum=grpc" jsonschema_description:"What the instances speak: http1 (the default), http2 without TLS, or grpc."`
 	Blocks    `json:"-"`
+}
+
+// Consul is what a Service asks the Consul catalog for: a registered name, or what narrows it.
+type Consul struct {
+	Service     string   `json:"service" jsonschema:"required" jsonschema_description:"The name under which instances register."`
+	Tags        []string `json:"tags,omitempty" jsonschema_description:"Only instances that have all of these tags."`
+	Datacenter  string   `json:"datacenter,omitempty" jsonschema_description:"Where to look; the agent's own when left out."`
+	Filter      string   `json:"filter,omitempty" jsonschema_description:"An expression in Consul's filter language."`
+	OnlyPassing bool     `json:"onlyPassing,omitempty" jsonschema_description:"Leave out instances with a warning, too."`
+	Near        string   `json:"near,omitempty" jsonschema_description:"A node, or _agent: instances nearer to it are preferred."`
+	Namespace   string   `json:"namespace,omitempty" jsonschema_description:"Consul Enterprise's."`
+	Partition   string   `json:"partition,omitempty" jsonschema_description:"Consul Enterprise's."`
+}
+
+// UnmarshalNode reads either form.
+func (c *Consul) UnmarshalNode(at At, p *Problems) {
+	if at.Node.Kind == Scalar {
+		c.Service = at.Node.Value
+	} else {
+		type plain Consul
+		Decode(at, (*plain)(c), p)
+	}
+	if len(c.Service) > 256 || strings.ContainsAny(c.Service, "/?#% ") {
+		p.Errorf(at.Field("service"), CodeValue, "%q is not the name of a Consul service", shorten(c.Service))
+	}
+}
+
+// JSONSchema describes both forms.
+func (Consul) JSONSchema() *jsonschema.Schema {
+	type plain Consul
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, inlineSchema(plain{})}}
 }
 
 // Endpoint is one fixed instance: host:port, or the long form with a weight.
