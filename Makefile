@@ -39,7 +39,7 @@ lint: ## check format and go vet
 	@scripts/lint.sh
 
 golden: ## rewrite the golden files from what the code gives now
-	$(GO) test ./pkg/... -run Golden -update
+	$(GO) test $$(grep -rl 'featuretest\.Golden' --include=*_test.go pkg | xargs -n1 dirname | sort -u | sed 's|^|./|') -run Golden -update
 
 generate: ## rewrite the reference pages and the JSON schema
 	$(GO) generate ./...

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/store"
@@ -92,8 +93,9 @@ func (c *Controller) apply(ctx context.Context, r Request) (*Result, error) {
 	if err := p.removals(r); err != nil {
 		return nil, err
 	}
-	b, err := c.check(ctx, p)
+	b, err := c.check(ctx, p, newKeyPatience)
 	if err != nil {
+		c.askAsBefore()
 		return nil, err
 	}
 	b.Revision, err = c.Store.Commit(ctx, store.Change{
@@ -133,7 +135,7 @@ func (c *Controller) Plan(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := c.check(ctx, p)
+	b, err := c.check(ctx, p, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +162,8 @@ func (c *Controller) Rollback(ctx context.Context, to uint64, r Request) (*Resul
 }
 
 // check is the line up to the proof; Problems are an error.
-func (c *Controller) check(ctx context.Context, p *prepared) (*Build, error) {
-	b, err := c.build(ctx, p.objects)
+func (c *Controller) check(ctx context.Context, p *prepared, patience time.Duration) (*Build, error) {
+	b, err := c.build(ctx, p.objects, patience)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/sluice-gateway/sluice/pkg/catalog"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
@@ -48,12 +51,16 @@ const (
 )
 
 // build is the whole line, from objects to proven snapshots. It stops where something is wrong: with Problems, or with
-// a refused proof. An error is one of the program or its machine, not of the policies.
-func (c *Controller) build(ctx context.Context, objects []policy.Object) (*Build, error) {
+// a refused proof. An error is one of the program or its machine, not of the policies. Patience is how long it may wait
+// for what the catalog has; without any, the catalog is not asked for more than it is already.
+func (c *Controller) build(ctx context.Context, objects []policy.Object, patience time.Duration) (*Build, error) {
 	b := &Build{Objects: objects}
 	c.step("compile", func() { b.Config, b.Problems = c.compiler.Compile(objects) })
 	if b.Problems.Failed() {
 		return b, nil
+	}
+	if patience > 0 {
+		c.ask(ctx, b, patience)
 	}
 	if err := c.translate(b); err != nil {
 		return nil, err
@@ -70,6 +77,9 @@ func (c *Controller) translate(b *Build) (err error) {
 	for _, g := range b.Config.Gateways {
 		var resources feature.Resources
 		c.step("translate", func() { resources, err = c.translator.Translate(g) })
+		if err == nil {
+			err = c.addEndpoints(resources[resource.EndpointType], g, func(catalog.Key) bool { return true })
+		}
 		if err != nil {
 			return err
 		}
@@ -77,6 +87,7 @@ func (c *Controller) translate(b *Build) (err error) {
 		b.Tables[g.Name] = translate.TableDigest(g)
 	}
 	c.translator.EndRun()
+	c.endpoints.EndRun()
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/memo"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/proof"
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
@@ -47,16 +48,20 @@ type Config struct {
 	Log    *slog.Logger
 	// Loopback binds every listener that names no address to 127.0.0.1.
 	Loopback bool
+	// Catalog says that Discover runs: services may come from a catalog.
+	Catalog bool
 }
 
 // Controller owns what is served. It is safe for concurrent use.
 type Controller struct {
 	Config
-	metrics *metrics
+	metrics   *metrics
+	discovery *discovery
 
-	mu         sync.Mutex // one change at a time; guards the three below
+	mu         sync.Mutex // one change at a time; guards what follows up to published
 	compiler   *compile.Compiler
 	translator *translate.Translator
+	endpoints  memo.Table[endpointsKey, packedEndpoints]
 	published  map[string]*snapshot.Snapshot
 
 	serving atomic.Pointer[Build]
@@ -66,7 +71,7 @@ type Controller struct {
 // New is a Controller that serves nothing yet.
 func New(c Config) *Controller {
 	return &Controller{
-		Config: c, metrics: newMetrics(),
+		Config: c, metrics: newMetrics(), discovery: newDiscovery(),
 		compiler: compile.New(c.Features), translator: translate.New(c.Features),
 		published: map[string]*snapshot.Snapshot{},
 	}
@@ -102,10 +107,10 @@ func (c *Controller) sync(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the store: %w", err)
 	}
-	if s := c.serving.Load(); s != nil && s.Revision.Number == head.Number {
+	if s := c.serving.Load(); s != nil && s.Revision.Number == head.Number && s.Revision.Digest == head.Digest {
 		return nil
 	}
-	b, err := c.build(ctx, objects)
+	b, err := c.build(ctx, objects, startPatience)
 	if err == nil && b.Proof.State == Refused {
 		b, err = c.quarantine(ctx, objects, b)
 	}

@@ -8,6 +8,10 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
+// MetadataKey is the namespace of what Sluice says about routes and virtual hosts in their metadata: `policy` and
+// `rule` on a route, `config` on a virtual host.
+const MetadataKey = "sluice"
+
 // validator is what Envoy's generated messages offer.
 type validator interface{ ValidateAll() error }
 

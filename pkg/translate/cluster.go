@@ -1,13 +1,16 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -63,6 +66,10 @@ func (t *Translator) cluster(c *model.Cluster) ([]byte, error) {
 		IgnoreHealthOnHostRemoval: true,
 	}
 	discover(c, out)
+	if c.Discovery != nil {
+		// The catalog says who is healthy. Even when it is one in ten, the others would not answer.
+		out.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{}}
+	}
 	options, err := httpOptions(c.Protocol)
 	if err != nil {
 		return nil, err
@@ -83,6 +90,7 @@ func discover(c *model.Cluster, out *clusterv3.Cluster) {
 	if c.DNS != nil {
 		out.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
 		out.RespectDnsTtl = true
+		out.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED // by default Envoy would take IPv6 alone where there is any
 		out.LoadAssignment = Endpoints(c.Name, []model.Endpoint{{Address: c.DNS.Host, Port: c.DNS.Port, Weight: 1}})
 		return
 	}
@@ -107,20 +115,36 @@ func httpOptions(p model.Protocol) (*anypb.Any, error) {
 	})
 }
 
-// Endpoints is a cluster's endpoints under the name that Envoy asks for.
+// Endpoints is a cluster's endpoints under the name that Envoy asks for, a group for each priority.
 func Endpoints(name string, endpoints []model.Endpoint) *endpointv3.ClusterLoadAssignment {
-	locality := &endpointv3.LocalityLbEndpoints{}
+	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	groups := map[uint32]*endpointv3.LocalityLbEndpoints{}
 	for _, e := range endpoints {
-		locality.LbEndpoints = append(locality.LbEndpoints, &endpointv3.LbEndpoint{
+		group := groups[e.Priority]
+		if group == nil {
+			group = &endpointv3.LocalityLbEndpoints{Priority: e.Priority}
+			groups[e.Priority] = group
+			out.Endpoints = append(out.Endpoints, group)
+		}
+		one := &endpointv3.LbEndpoint{
 			HostIdentifier:      &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(e.Address, e.Port)}},
 			LoadBalancingWeight: wrapperspb.UInt32(e.Weight),
-		})
+		}
+		if e.Unhealthy {
+			one.HealthStatus = corev3.HealthStatus_UNHEALTHY
+		}
+		group.LbEndpoints = append(group.LbEndpoints, one)
 	}
-	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	if len(endpoints) > 0 {
-		out.Endpoints = []*endpointv3.LocalityLbEndpoints{locality}
-	}
+	slices.SortFunc(out.Endpoints, func(a, b *endpointv3.LocalityLbEndpoints) int { return cmp.Compare(a.Priority, b.Priority) })
 	return out
+}
+
+// DiscoveredEndpoints is the EDS resource of a cluster whose endpoints come from a catalog, in place of the empty one
+// that Translate gives.
+func DiscoveredEndpoints(c *model.Cluster, endpoints []model.Endpoint) (name string, body []byte, err error) {
+	name = model.EndpointsName(c.Name, c.Digest)
+	body, err = feature.Marshal(Endpoints(name, endpoints))
+	return name, body, err
 }
 
 func address(host string, port uint32) *corev3.Address {

@@ -10,22 +10,18 @@ import (
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/model"
 )
 
-// What every listener has, against slow and hostile clients. Features may narrow or widen some of it.
+// What every listener has. Limits and timeouts against slow and hostile clients are a feature of their own, which is on
+// by default.
 const (
 	anyAddress            = "0.0.0.0"
 	routesTimeout         = 5 * time.Second
-	headersTimeout        = 10 * time.Second
-	streamIdle            = 5 * time.Minute
-	connectionIdle        = time.Hour
 	bufferBytes           = 1 << 20
-	maxStreams            = 100
 	streamWindowBytes     = 64 << 10
 	connectionWindowBytes = 1 << 20
 )
@@ -90,15 +86,12 @@ func (t *Translator) connectionManager(l *model.Listener) (*hcmv3.HttpConnection
 		StripTrailingHostDot:         true,
 		// Envoy is the edge: the peer's address is the client's, what it says of others is not believed.
 		UseRemoteAddress: wrapperspb.Bool(true),
-		// Slow clients and hoarders.
-		RequestHeadersTimeout: durationpb.New(headersTimeout),
-		StreamIdleTimeout:     durationpb.New(streamIdle),
+		// What runs behind is nobody's business.
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
-			IdleTimeout:                  durationpb.New(connectionIdle),
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
 		},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			MaxConcurrentStreams:        wrapperspb.UInt32(maxStreams),
 			InitialStreamWindowSize:     wrapperspb.UInt32(streamWindowBytes),
 			InitialConnectionWindowSize: wrapperspb.UInt32(connectionWindowBytes),
 		},
@@ -118,7 +111,7 @@ func (t *Translator) filterChain() ([]*hcmv3.HttpFilter, error) {
 			Name: f.Name, Disabled: !f.Always, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed},
 		})
 	}
-	router, err := feature.Pack(&routerv3.Router{})
+	router, err := feature.Pack(&routerv3.Router{SuppressEnvoyHeaders: true})
 	if err != nil {
 		return nil, err
 	}

@@ -20,10 +20,6 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/model"
 )
 
-// MetadataKey is the namespace of what Sluice says about routes and virtual hosts in their metadata: `policy` and
-// `rule` on a route, `config` on a virtual host.
-const MetadataKey = "sluice"
-
 // routes is the gateway's one routing table.
 func (t *Translator) routes(g *model.Gateway, out feature.Resources) error {
 	table := &routev3.RouteConfiguration{
@@ -197,5 +193,5 @@ func metadata(pairs ...string) *corev3.Metadata {
 	for i := 0; i < len(pairs); i += 2 {
 		fields[pairs[i]] = structpb.NewStringValue(pairs[i+1])
 	}
-	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{MetadataKey: {Fields: fields}}}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{feature.MetadataKey: {Fields: fields}}}
 }

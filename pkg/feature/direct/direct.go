@@ -78,10 +78,10 @@ func markAsWritten(out *routev3.Route) {
 	if out.Metadata.FilterMetadata == nil {
 		out.Metadata.FilterMetadata = map[string]*structpb.Struct{}
 	}
-	if out.Metadata.FilterMetadata["sluice"].GetFields() == nil {
-		out.Metadata.FilterMetadata["sluice"] = &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	if out.Metadata.FilterMetadata[feature.MetadataKey].GetFields() == nil {
+		out.Metadata.FilterMetadata[feature.MetadataKey] = &structpb.Struct{Fields: map[string]*structpb.Value{}}
 	}
-	out.Metadata.FilterMetadata["sluice"].Fields["body"] = structpb.NewStringValue("as written")
+	out.Metadata.FilterMetadata[feature.MetadataKey].Fields["body"] = structpb.NewStringValue("as written")
 }
 
 var (
