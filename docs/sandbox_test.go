@@ -1,0 +1,270 @@
+package docs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/integration/gateway"
+	"github.com/sluice-gateway/sluice/pkg/featuretest"
+)
+
+// patience is how long an expected event is waited for: far longer than it ever takes.
+const patience = 30 * time.Second
+
+// tools are the programs that pages use.
+type tools struct {
+	dir   string // on the PATH of pages: sluice, envoy
+	envoy string
+}
+
+// buildTools builds them once. The envoy of pages is the real one, told not to share memory with others that run here.
+func buildTools(t *testing.T) tools {
+	t.Helper()
+	out := tools{dir: t.TempDir(), envoy: featuretest.Envoy(t)}
+	build(t, out.dir, "./cmd/sluice")
+	build(t, out.dir, "./examples/food-delivery")
+	script := fmt.Sprintf("#!/bin/sh\nexec %q --disable-hot-restart --concurrency 1 -l warning \"$@\"\n", out.envoy)
+	if err := os.WriteFile(filepath.Join(out.dir, "envoy"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// sandbox is a folder, ports and processes for one page.
+type sandbox struct {
+	t      *testing.T
+	tools  tools
+	dir    string
+	ports  map[string]string // as pages write them: as they are here
+	status int               // exit code of the last command
+}
+
+func newSandbox(t *testing.T, tools tools) *sandbox {
+	t.Helper()
+	s := &sandbox{t: t, tools: tools, dir: t.TempDir(), ports: map[string]string{}}
+	for _, port := range []string{"8080", "8081", "8082", "18000", "18080", "18081", "19000", "19001"} {
+		s.ports[port] = fmt.Sprint(gateway.FreePort(t))
+	}
+	return s
+}
+
+var number = regexp.MustCompile(`\b\d{4,5}\b`)
+
+// here is a page's text with the ports of this sandbox; there is the way back.
+func (s *sandbox) here(text string) string {
+	return number.ReplaceAllStringFunc(text, func(n string) string {
+		if port, ok := s.ports[n]; ok {
+			return port
+		}
+		return n
+	})
+}
+
+func (s *sandbox) there(text string) string {
+	back := map[string]string{}
+	for page, port := range s.ports {
+		back[port] = page
+	}
+	return number.ReplaceAllStringFunc(text, func(n string) string {
+		if page, ok := back[n]; ok {
+			return page
+		}
+		return n
+	})
+}
+
+func (s *sandbox) write(file, text string) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, file)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(s.here(text)), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// environment is that of a user, with the defaults of addresses moved to this sandbox.
+func (s *sandbox) environment() []string {
+	admin := "127.0.0.1:" + s.ports["18080"]
+	return []string{
+		"PATH=" + s.tools.dir + ":/usr/local/bin:/usr/bin:/bin", "HOME=" + s.dir, "USER=you", "LANG=C.UTF-8",
+		"SLUICE_ENVOY=" + s.tools.envoy, "SLUICE_SERVER=http://" + admin, "SLUICE_LISTEN_ADMIN=" + admin,
+		"SLUICE_LISTEN_XDS=127.0.0.1:" + s.ports["18000"], "SLUICE_STORE=" + filepath.Join(s.dir, "store.db"),
+	}
+}
+
+// shell prepares a command line. The addresses that cannot be given by a variable are given as flags.
+func (s *sandbox) shell(line string) *exec.Cmd {
+	line = s.here(line)
+	if !strings.Contains(line, "--xds") {
+		line = strings.Replace(line, "sluice bootstrap ", fmt.Sprintf("sluice bootstrap --xds 127.0.0.1:%s --admin 127.0.0.1:%s ", s.ports["18000"], s.ports["19000"]), 1)
+	}
+	line = strings.Replace(line, "sluice dev ", fmt.Sprintf("sluice dev --envoy-admin 127.0.0.1:%s ", s.ports["19000"]), 1)
+	cmd := exec.Command("bash", "-c", line)
+	cmd.Dir, cmd.Env = s.dir, s.environment()
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
+// run runs a command to its end and gives what it prints, with the ports of pages.
+func (s *sandbox) run(line string) string {
+	s.t.Helper()
+	cmd := s.shell(line)
+	out, _ := cmd.CombinedOutput() // a failure shows in the exit code
+	s.status = cmd.ProcessState.ExitCode()
+	return strings.ReplaceAll(s.there(string(out)), s.dir+"/", "")
+}
+
+// startExample is what make run does: the backends, and sluice dev on a copy of the example.
+func (s *sandbox) startExample() {
+	s.t.Helper()
+	s.startBackends()
+	files, err := filepath.Glob("../examples/food-delivery/*.yaml")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.write("examples/food-delivery/"+filepath.Base(file), string(text))
+	}
+	s.start("sluice dev examples/food-delivery")
+}
+
+// startBackends runs the example's backends on free ports, and reads which those are.
+func (s *sandbox) startBackends() {
+	s.t.Helper()
+	cmd := exec.Command(filepath.Join(s.tools.dir, "food-delivery"), "-base", "0")
+	out := s.launch(cmd)
+	s.await("the backends", out, func() bool { return strings.Contains(out.String(), "ready\n") })
+	listening := regexp.MustCompile(`http://127\.0\.0\.1:(\d+)`).FindAllStringSubmatch(out.String(), -1)
+	for i, page := range []string{"9001", "9002", "9011", "9012", "9021", "9031", "9032", "9041", "9042", "9043"} {
+		s.ports[page] = listening[i][1]
+	}
+	s.rewrite()
+}
+
+// rewrite moves the backends' ports in files that were written before these were known.
+func (s *sandbox) rewrite() {
+	s.t.Helper()
+	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".yaml" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, []byte(s.here(string(text))), 0o644)
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// start starts what goes on running, and waits until it is there.
+func (s *sandbox) start(line string) {
+	s.t.Helper()
+	cmd := s.shell("exec " + line)
+	out := s.launch(cmd)
+	address := "http://127.0.0.1:" + s.ports["18080"] + "/readyz"
+	if strings.HasPrefix(line, "envoy") {
+		address = "http://127.0.0.1:" + s.ports["19000"] + "/ready"
+	}
+	s.await(line, out, func() bool { return answers(address) })
+	if strings.HasPrefix(line, "sluice dev") {
+		s.await(line, out, func() bool { return strings.Contains(out.String(), "listening:") })
+	}
+}
+
+func answers(address string) bool {
+	client := &http.Client{Timeout: 2 * time.Second}
+	resp, err := client.Get(address)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode == http.StatusOK
+}
+
+// launch starts a process that ends with the test.
+func (s *sandbox) launch(cmd *exec.Cmd) *transcript {
+	s.t.Helper()
+	out := &transcript{}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); out.end(); close(ended) }()
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			_ = cmd.Process.Kill()
+			<-ended
+			s.t.Errorf("%s did not end when asked to", cmd)
+		}
+		if s.t.Failed() {
+			s.t.Logf("%s printed:\n%s", cmd, out)
+		}
+	})
+	return out
+}
+
+func (s *sandbox) await(what string, out *transcript, holds func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); {
+		if out.ended() || time.Now().After(deadline) {
+			s.t.Fatalf("%s: it ended, or was not ready in %s:\n%s", what, patience, out)
+		}
+		time.Sleep(20 * time.Millisecond) // between looks
+	}
+}
+
+// transcript gathers what a process prints, to be read meanwhile.
+type transcript struct {
+	mu   sync.Mutex
+	b    bytes.Buffer
+	done bool
+}
+
+func (o *transcript) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *transcript) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func (o *transcript) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.done = true
+}
+
+func (o *transcript) ended() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.done
+}
