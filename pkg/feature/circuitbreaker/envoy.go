@@ -18,7 +18,6 @@ func (s *Spec) ConfigureCluster(_ *model.Cluster, out *clusterv3.Cluster) error 
 			MaxPendingRequests: optional(s.MaxPending),
 			MaxRequests:        optional(s.MaxRequests),
 			MaxRetries:         optional(s.MaxRetries),
-			TrackRemaining:     true,
 		}}}
 	}
 	if s.Eject != nil {
