@@ -28,6 +28,19 @@ type fleet struct {
 	failed  chan error
 }
 
+// until is a writer that is not written to any more when ctx has ended: that Envoys are told to end is no news.
+type until struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (u until) Write(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return len(p), nil
+	}
+	return u.w.Write(p)
+}
+
 // stopTime is how long an Envoy may take to end before it is killed.
 const stopTime = 5 * time.Second
 
@@ -62,7 +75,7 @@ func (f *fleet) start(ctx context.Context, gateway string) error {
 		return err
 	}
 	p := &envoy.Process{
-		Binary: f.binary, Log: f.log, LogLevel: f.logLevel, Concurrency: 2, DrainTime: 5 * time.Second,
+		Binary: f.binary, Log: until{ctx, f.log}, LogLevel: f.logLevel, Concurrency: 2, DrainTime: 5 * time.Second,
 		Bootstrap: envoy.Bootstrap{Gateway: gateway, Node: "dev-" + gateway, Servers: f.servers, Admin: adminAddress},
 	}
 	if err := p.Start(); err != nil {

@@ -89,7 +89,8 @@ func writeDocuments(w io.Writer, objects []policy.Object) error {
 		if i > 0 {
 			between = "---\n"
 		}
-		if _, err := fmt.Fprintf(w, "%s%s\n", between, strings.TrimSpace(o.Text)); err != nil {
+		text := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(o.Text), "---"))
+		if _, err := fmt.Fprintf(w, "%s%s\n", between, text); err != nil {
 			return err
 		}
 	}

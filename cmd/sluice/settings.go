@@ -53,7 +53,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 		if flag == nil || flag.Changed || value == "" {
 			continue
 		}
-		if err := cmd.Flags().Set(name, value); err != nil {
+		if err := flag.Value.Set(value); err != nil {
 			return fmt.Errorf("%s: %w", from, err)
 		}
 	}

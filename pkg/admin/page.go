@@ -78,7 +78,11 @@ func gatewayStatuses(b *control.Build) []gatewayStatus {
 		one := gatewayStatus{Name: g.Name, Listeners: g.Listeners, Services: len(g.Clusters), Digest: b.Tables[g.Name]}
 		for _, h := range g.Hosts {
 			one.Hosts = append(one.Hosts, h.Domain)
-			one.Routes += len(h.Routes)
+			for _, r := range h.Routes {
+				if len(r.Allow) == 0 {
+					one.Routes++
+				}
+			}
 		}
 		out = append(out, one)
 	}

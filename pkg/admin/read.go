@@ -67,5 +67,12 @@ func (s *Server) envoys(*http.Request) (any, error) {
 }
 
 func (s *Server) why(r *http.Request) (any, error) {
-	return s.Controller.Why(r.Context(), policy.Ref{Kind: r.PathValue("kind"), Name: r.PathValue("name")})
+	j, err := s.Controller.Why(r.Context(), policy.Ref{Kind: r.PathValue("kind"), Name: r.PathValue("name")})
+	if err != nil {
+		return nil, err
+	}
+	// Lists are lists, also empty ones.
+	j.Compiled = append([]string{}, j.Compiled...)
+	j.Envoys = append([]control.JourneyAtEnvoy{}, j.Envoys...)
+	return j, nil
 }
