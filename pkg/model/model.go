@@ -47,8 +47,10 @@ type Route struct {
 	// Allow, when set, makes the route answer 405 with these methods: the path exists, but not with the request's.
 	Allow       []string
 	Attachments []Attachment // what holds, merged, in the features' order
-	// Unavailable makes the route answer 503: what it was to do is in quarantine.
+	// Unavailable makes the route answer 503: what it was to do is in quarantine, or nobody is left to do it.
 	Unavailable bool
+	// RetryAfter goes with such an answer, in seconds; 0 for none.
+	RetryAfter int
 	// Order sorts routes as they are tried, see Match.Order; routes with Allow come after all others.
 	Order string
 	// Literal is what every path starts with that the route takes, see Path.Literal.

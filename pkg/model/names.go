@@ -23,6 +23,9 @@ func RouteName(route, rule string) string { return shorten(route + "/" + rule) }
 // ClusterName is the service's own name.
 func ClusterName(service string) string { return shorten(service) }
 
+// RegisteredName is template/service: the cluster and the route of a service that opted in to a template.
+func RegisteredName(template, service string) string { return shorten(template + "/" + service) }
+
 // EndpointsName is the name under which Envoy asks for a cluster's endpoints. It holds the digest of the cluster's
 // config: Envoy takes a changed cluster into use only when its endpoints arrive once more.
 func EndpointsName(cluster, digest string) string {

@@ -109,6 +109,16 @@ type Rule struct {
 	Blocks `json:"-"`
 }
 
+// RouteTemplate is a route approved in advance: a Consul registration may opt in to it, with a path and a host within
+// these bounds, and becomes a route with these blocks.
+type RouteTemplate struct {
+	Gateway string   `json:"gateway,omitempty" jsonschema_description:"The Gateway it hangs on; may be left out where there is one."`
+	Hosts   []string `json:"hosts,omitempty" jsonschema_description:"Host names it may hand out, exact or *.suffix. When left out, its routes hold for any host and a registration names none."`
+	Paths   []string `json:"paths" jsonschema:"required" jsonschema_description:"Path prefixes it may hand out, as /team-a/*."`
+	Use     []string `json:"use,omitempty" jsonschema_description:"Policies that hold for every route it makes, in order."`
+	Blocks  `json:"-"`
+}
+
 // Bundle is the spec of a Policy: blocks that hold as if written where it is used.
 type Bundle struct {
 	Use    []string `json:"use,omitempty" jsonschema_description:"Other Policies it is made of, in order."`
