@@ -35,6 +35,8 @@ type OptIn struct {
 	Path string `json:"path,omitempty"`
 	// Host is lower case, without port; empty if not said.
 	Host string `json:"host,omitempty"`
+	// Since is when the service first came to the registry, as an index that only grows; 0 if it does not tell.
+	Since uint64 `json:"since,omitempty"`
 	// Instances is how many of them ask for exactly this.
 	Instances int `json:"instances,omitempty"`
 	// Problems are the requests that were refused, in a fixed order.

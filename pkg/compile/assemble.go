@@ -37,8 +37,8 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 	return out
 }
 
-func gather(routes []*compiledRoute) (hosts map[string][]*model.Route, clusters map[string]string) {
-	hosts, clusters = map[string][]*model.Route{}, map[string]string{}
+func gather(routes []*compiledRoute) (hosts map[string][]*model.Route, clusters map[string]*document) {
+	hosts, clusters = map[string][]*model.Route{}, map[string]*document{}
 	for _, c := range routes {
 		for _, h := range c.hosts {
 			hosts[h] = append(hosts[h], c.routes...)
@@ -77,16 +77,23 @@ func (s *site) defaults(on feature.Place) map[string]held {
 }
 
 // cluster is a Service's compiled form.
-func (s *site) cluster(name, service string) *model.Cluster {
-	d := s.documents[policy.Ref{Kind: KindService, Name: service}]
+func (s *site) cluster(name string, d *document) *model.Cluster {
 	if d.cluster == nil {
 		d.cluster = s.compileCluster(name, d)
 	}
 	return d.cluster
 }
 
+// serviceName is the Service's, or the name under which a template's service registered.
+func serviceName(d *document) string {
+	if d.template == nil && d.Kind == KindTemplate {
+		return d.service.Consul.Service
+	}
+	return d.Name
+}
+
 func (s *site) compileCluster(name string, d *document) *model.Cluster {
-	c := &model.Cluster{Name: name, Service: d.Name, Protocol: cmp.Or(model.Protocol(d.service.Protocol), model.HTTP1)}
+	c := &model.Cluster{Name: name, Service: serviceName(d), Protocol: cmp.Or(model.Protocol(d.service.Protocol), model.HTTP1)}
 	blocks := s.defaults(feature.Service)
 	for _, b := range d.blocks {
 		blocks[b.name] = held{b, "service"}

@@ -32,19 +32,26 @@ func New(features feature.Set) *Compiler {
 // Compile gives the model of a site's objects, and what is wrong with them. When the Problems have errors, the model
 // is what could be made of the rest: good for explaining, not for serving.
 func (c *Compiler) Compile(objects []policy.Object) (*model.Config, *policy.Problems) {
+	config, p, _ := c.CompileWith(objects, nil)
+	return config, p
+}
+
+// CompileWith is Compile with the routes that registrations opt in to, and what became of each registration.
+func (c *Compiler) CompileWith(objects []policy.Object, registrations []Registration) (*model.Config, *policy.Problems, []RegistrationStatus) {
 	p := &policy.Problems{}
 	s := &site{compiler: c, features: c.reader.features, documents: make(map[policy.Ref]*document, len(objects)), problems: p}
 	if len(objects) > MaxObjects {
 		p.Add(policy.Problem{Severity: policy.Error, Code: policy.CodeTooMany, Message: fmt.Sprintf("%d objects; a site may have %d", len(objects), MaxObjects)})
-		return &model.Config{}, p
+		return &model.Config{}, p, nil
 	}
 	s.read(objects)
 	s.layers()
 	s.compileRoutes()
+	statuses := s.register(registrations)
 	out := s.config()
 	c.previous = s.documents
 	c.refusals.EndRun()
-	return out, p
+	return out, p, statuses
 }
 
 // site is one run.
@@ -55,6 +62,8 @@ type site struct {
 	gateways  []*gateway // by name
 	routes    []*document
 	problems  *policy.Problems
+	// registered is what is remembered of this run's registrations, by template.
+	registered map[*document]map[Registration]*compiledRoute
 }
 
 // gateway gathers what hangs on one Gateway.

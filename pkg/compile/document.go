@@ -18,11 +18,13 @@ const (
 	KindService = "Service"
 	KindRoute   = "Route"
 	KindPolicy  = "Policy"
+	// KindTemplate is a route that registrations may opt in to.
+	KindTemplate = "RouteTemplate"
 )
 
 // CoreKinds are the kinds that the core owns, each with its spec.
 func CoreKinds() map[string]any {
-	return map[string]any{KindGateway: policy.Gateway{}, KindService: policy.Service{}, KindRoute: policy.Route{}, KindPolicy: policy.Bundle{}}
+	return map[string]any{KindGateway: policy.Gateway{}, KindService: policy.Service{}, KindRoute: policy.Route{}, KindPolicy: policy.Bundle{}, KindTemplate: policy.RouteTemplate{}}
 }
 
 // document is one object, decoded as far as it can be without any other.
@@ -30,11 +32,12 @@ type document struct {
 	*policy.Document
 	problems policy.Problems
 
-	gateway *policy.Gateway
-	service *policy.Service
-	route   *policy.Route
-	bundle  *policy.Bundle
-	owned   feature.Spec // of a kind that a feature owns
+	gateway  *policy.Gateway
+	service  *policy.Service
+	route    *policy.Route
+	bundle   *policy.Bundle
+	template *policy.RouteTemplate
+	owned    feature.Spec // of a kind that a feature owns
 
 	blocks []block   // those in the spec itself
 	rules  [][]block // a Route's, by rule
@@ -42,6 +45,8 @@ type document struct {
 	// What was compiled from it, for as long as it and all that was read for it stay the same.
 	compiled *compiledRoute
 	cluster  *model.Cluster
+	// registered is what registrations made of a RouteTemplate, under the same condition.
+	registered map[Registration]*compiledRoute
 }
 
 // same tells whether the document was read from an object like this one. Strings that are shared compare at once.
@@ -101,6 +106,11 @@ func (r reader) decode(d *document, p *policy.Problems) {
 		d.blocks = r.blocks(d.bundle.Blocks, feature.Gateway|feature.Rule, at, *d.bundle, p)
 	case KindRoute:
 		r.decodeRoute(d, at, p)
+	case KindTemplate:
+		d.template = &policy.RouteTemplate{}
+		policy.Decode(at, d.template, p)
+		checkTemplate(at, d.template, p)
+		d.blocks = r.blocks(d.template.Blocks, feature.Rule|feature.Service, at, *d.template, p)
 	default:
 		r.decodeOwned(d, at, p)
 	}
@@ -110,11 +120,7 @@ func (r reader) decodeRoute(d *document, at policy.At, p *policy.Problems) {
 	d.route = &policy.Route{}
 	policy.Decode(at, d.route, p)
 	d.blocks = r.blocks(d.route.Blocks, feature.Rule, at, *d.route, p)
-	for i, h := range d.route.Hosts {
-		if err := policy.CheckHost(h); err != nil {
-			p.Errorf(at.Field("hosts").Index(i), policy.CodeValue, "%v", err)
-		}
-	}
+	checkHosts(at, d.route.Hosts, p)
 	if len(d.route.Match) > 0 || len(d.route.To) > 0 || len(d.route.Rules) == 0 {
 		if len(d.route.Rules) > 0 {
 			p.Suggestf(at.Field("rules"), policy.CodeConflict, "move match and to into a rule of their own", "a Route has either rules, or one rule in the spec itself")
@@ -130,7 +136,7 @@ func (r reader) decodeRoute(d *document, at policy.At, p *policy.Problems) {
 }
 
 func (r reader) decodeOwned(d *document, at policy.At, p *policy.Problems) {
-	known := []string{KindGateway, KindService, KindRoute, KindPolicy}
+	known := []string{KindGateway, KindService, KindRoute, KindPolicy, KindTemplate}
 	for _, k := range r.features.Kinds() {
 		known = append(known, k.Name)
 		if k.Name == d.Kind {
@@ -145,6 +151,14 @@ func (r reader) decodeOwned(d *document, at policy.At, p *policy.Problems) {
 		hint = "did you mean " + near + "?"
 	}
 	p.Suggestf(d.At().Field("kind"), policy.CodeKind, hint, "there is no kind %q", d.Kind)
+}
+
+func checkHosts(at policy.At, hosts []string, p *policy.Problems) {
+	for i, h := range hosts {
+		if err := policy.CheckHost(h); err != nil {
+			p.Errorf(at.Field("hosts").Index(i), policy.CodeValue, "%v", err)
+		}
+	}
 }
 
 // blocks decodes the feature blocks of one struct; on is where they stand.

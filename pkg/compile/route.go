@@ -21,7 +21,7 @@ type compiledRoute struct {
 	hosts    []string
 	routes   []*model.Route
 	at       []policy.At // of the rule, by route
-	clusters map[string]string
+	clusters map[string]*document
 	reads    map[policy.Ref]*document
 	problems policy.Problems
 }
@@ -45,7 +45,8 @@ func (s *site) compileRoute(d *document, g *gateway) *compiledRoute {
 	for i := range d.route.Rules {
 		r := ruleCompiler{tracker: t, doc: d, rule: &d.route.Rules[i], at: ruleAt(d, i), problems: &c.problems}
 		rule := layer{level: "rule", blocks: t.expand(r.rule.Use, r.at.Field("use"), d.rules[i], &c.problems)}
-		for _, route := range r.compile(g.layer, own, rule) {
+		backends, services := r.backends()
+		for _, route := range r.compile(r.matches(), backends, services, g.layer, own, rule) {
 			c.routes, c.at = append(c.routes, route), append(c.at, r.at)
 		}
 	}
@@ -70,16 +71,15 @@ type ruleCompiler struct {
 	problems *policy.Problems
 }
 
-func (r *ruleCompiler) compile(gateway, route, rule layer) []*model.Route {
-	backends, services := r.backends()
-	held := r.merge(gateway, services, route, rule)
-	held = r.answer(held)
+// compile gives a route for each match; the layers are from far to near.
+func (r *ruleCompiler) compile(matches []model.Match, backends []model.Backend, services []*document, gateway layer, near ...layer) []*model.Route {
+	held := r.merge(gateway, services, near...)
+	held = r.answer(held, len(backends)+len(r.rule.To) > 0)
 	attachments := r.resolve(held)
 	for _, s := range services {
 		attachments = append(attachments, r.serviceOnly(s)...)
 	}
 	r.site.features.SortAttachments(attachments)
-	matches := r.matches()
 	r.checkMatches(held, matches)
 	var out []*model.Route
 	for i, m := range matches {
@@ -184,8 +184,8 @@ func nearness(level string) int {
 	return slices.Index([]string{"gateway", "service", "route", "rule"}, level)
 }
 
-// answer decides who answers: the services of `to`, or the nearest block that answers itself.
-func (r *ruleCompiler) answer(all map[string]held) map[string]held {
+// answer decides who answers: the services that requests are sent to, or the nearest block that answers itself.
+func (r *ruleCompiler) answer(all map[string]held, sent bool) map[string]held {
 	var answering []held
 	for _, h := range all {
 		if a, ok := h.spec.(feature.Answerer); ok && a.Answers() {
@@ -197,17 +197,17 @@ func (r *ruleCompiler) answer(all map[string]held) map[string]held {
 	})
 	switch {
 	case len(answering) == 0:
-		if len(r.rule.To) == 0 {
+		if !sent {
 			r.problems.Suggestf(r.at, policy.CodeRequired, "add to: with the name of a Service", "the rule does not say where its requests go")
 		}
 		return all
-	case len(r.rule.To) > 0:
+	case sent:
 		r.refuseBoth(answering)
 	case len(answering) > 1 && answering[0].level == answering[1].level:
 		r.problems.Errorf(answering[1].at, policy.CodeConflict, "%s and %s both answer the request", answering[0].name, answering[1].name)
 	}
 	for i, h := range answering {
-		if i > 0 || len(r.rule.To) > 0 {
+		if i > 0 || sent {
 			delete(all, h.name)
 		}
 	}
@@ -348,7 +348,7 @@ func seal(r *model.Route) *model.Route {
 	r.Order, r.Literal = r.Match.Order(), r.Match.Path.Literal()
 	h := sha256.New()
 	enc := json.NewEncoder(h)
-	_ = enc.Encode([]any{r.Name, r.Origin, r.Match, r.Backends, r.Allow}) // a hash takes every write
+	_ = enc.Encode([]any{r.Name, r.Origin, r.Match, r.Backends, r.Allow, r.Unavailable}) // a hash takes every write
 	for _, a := range r.Attachments {
 		h.Write([]byte(a.Feature + "\x00" + a.Digest + "\x00"))
 	}

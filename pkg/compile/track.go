@@ -13,11 +13,11 @@ import (
 type tracker struct {
 	site     *site
 	reads    map[policy.Ref]*document
-	clusters map[string]string // cluster → service
+	clusters map[string]*document // cluster → its Service
 }
 
 func (s *site) track() *tracker {
-	return &tracker{site: s, reads: map[policy.Ref]*document{}, clusters: map[string]string{}}
+	return &tracker{site: s, reads: map[policy.Ref]*document{}, clusters: map[string]*document{}}
 }
 
 var _ feature.Lookup = (*tracker)(nil)
@@ -36,7 +36,7 @@ func (t *tracker) Cluster(service string) (string, bool) {
 		return "", false
 	}
 	name := model.ClusterName(service)
-	t.clusters[name] = service
+	t.clusters[name] = d
 	return name, true
 }
 

@@ -2,12 +2,14 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/sluice-gateway/sluice/pkg/catalog"
+	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
@@ -29,6 +31,8 @@ type Build struct {
 	Published time.Time
 	// Quarantined are the routes and services that are served in their stead: a route answers 503 on its own match.
 	Quarantined map[string]string // by resource name: the reason
+	// Registrations are what became of the catalog's registrations, by service.
+	Registrations []compile.RegistrationStatus
 }
 
 // Proof is what the real Envoy said of a build.
@@ -55,17 +59,40 @@ const (
 // for what the catalog has; without any, the catalog is not asked for more than it is already.
 func (c *Controller) build(ctx context.Context, objects []policy.Object, patience time.Duration) (*Build, error) {
 	b := &Build{Objects: objects}
-	c.step("compile", func() { b.Config, b.Problems = c.compiler.Compile(objects) })
-	if b.Problems.Failed() {
+	if c.compile(b); b.Problems.Failed() {
 		return b, nil
+	}
+	if err := c.proveTemplates(ctx, b); err != nil || b.Problems.Failed() {
+		return b, err
 	}
 	if patience > 0 {
 		c.ask(ctx, b, patience)
 	}
-	if err := c.translate(b); err != nil {
+	if err := c.translate(b); errors.As(err, new(*feature.HookError)) {
+		b.Problems.Add(hookProblem(err))
+		return b, nil
+	} else if err != nil {
 		return nil, err
 	}
 	return b, c.prove(ctx, b)
+}
+
+// compile makes a build's config, with the routes that registrations opt in to.
+func (c *Controller) compile(b *Build) {
+	c.step("compile", func() {
+		b.Config, b.Problems, b.Registrations = c.compiler.CompileWith(b.Objects, c.discovery.registrations())
+	})
+}
+
+// hookProblem shows what a feature's hook cannot carry out where the block was written.
+func hookProblem(err error) policy.Problem {
+	var hook *feature.HookError
+	errors.As(err, &hook)
+	file, line := splitOrigin(hook.From)
+	return policy.Problem{
+		Severity: policy.Error, Code: policy.CodeConflict, File: file, Line: line, Column: min(line, 1),
+		Message: hook.Feature + ": " + hook.Err.Error(),
+	}
 }
 
 // translate makes a build's snapshots.
@@ -168,7 +195,7 @@ func (c *Controller) quarantine(ctx context.Context, objects []policy.Object, b 
 			return nil, fmt.Errorf("envoy refuses what is stored: %s", b.Proof.Faults[0].Reason)
 		}
 		b = &Build{Objects: objects}
-		b.Config, b.Problems = c.compiler.Compile(objects)
+		c.compile(b)
 		b.Config = model.Quarantine(b.Config, refused)
 		if err := c.translate(b); err != nil {
 			return nil, err

@@ -62,7 +62,9 @@ type Controller struct {
 	compiler   *compile.Compiler
 	translator *translate.Translator
 	endpoints  memo.Table[endpointsKey, packedEndpoints]
-	published  map[string]*snapshot.Snapshot
+	// provenTemplates names the templates that the last proof of samples was about.
+	provenTemplates string
+	published       map[string]*snapshot.Snapshot
 
 	serving atomic.Pointer[Build]
 	failure atomic.Pointer[string] // why what is stored is not what is served
@@ -145,6 +147,7 @@ func (c *Controller) publish(b *Build) {
 	}
 	c.published = maps.Clone(b.Snapshots)
 	b.Published = time.Now()
+	c.noteRegistrations(c.serving.Load(), b)
 	c.serving.Store(b)
 	c.failure.Store(nil)
 	c.metrics.revision.Set(float64(b.Revision.Number))

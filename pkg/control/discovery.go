@@ -11,6 +11,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/sluice-gateway/sluice/pkg/catalog"
+	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
@@ -94,9 +95,9 @@ func (c *Controller) Discover(ctx context.Context, source catalog.Source) error 
 	for {
 		select {
 		case sent := <-out:
-			c.discovered(c.discovery.merge(sent))
+			c.discovered(ctx, c.discovery.merge(sent))
 			for more := gather(ctx, out, quiet, most); len(more) > 0; more = gather(ctx, out, quiet, most) {
-				c.discovered(c.discovery.merge(more))
+				c.discovered(ctx, c.discovery.merge(more))
 			}
 		case err := <-done:
 			return err
@@ -129,8 +130,9 @@ func gather[T any](ctx context.Context, in <-chan []T, quiet, most time.Duration
 	}
 }
 
-// discovered publishes the endpoints of the clusters that ask for these keys.
-func (c *Controller) discovered(keys []catalog.Key) {
+// discovered publishes what changed in the catalog: routes where registrations ask for others, else only the endpoints
+// of the clusters that ask for these keys.
+func (c *Controller) discovered(ctx context.Context, keys []catalog.Key) {
 	if len(keys) == 0 {
 		return
 	}
@@ -138,6 +140,10 @@ func (c *Controller) discovered(keys []catalog.Key) {
 	defer c.mu.Unlock()
 	serving := c.serving.Load()
 	if serving == nil {
+		return
+	}
+	if !slices.Equal(c.discovery.registrations(), asked(serving.Registrations)) {
+		c.register(ctx)
 		return
 	}
 	next := *serving
@@ -153,6 +159,15 @@ func (c *Controller) discovered(keys []catalog.Key) {
 	}
 	c.published = maps.Clone(next.Snapshots)
 	c.serving.Store(&next)
+}
+
+// asked are the registrations that were compiled.
+func asked(statuses []compile.RegistrationStatus) []compile.Registration {
+	var out []compile.Registration
+	for _, s := range statuses {
+		out = append(out, s.Registration)
+	}
+	return out
 }
 
 // withEndpoints is the snapshot with the endpoints of those clusters whose key is chosen.

@@ -10,6 +10,8 @@ type metrics struct {
 	revision prometheus.Gauge
 	seconds  *prometheus.HistogramVec
 	applies  *prometheus.CounterVec
+
+	registrations *prometheus.GaugeVec
 }
 
 func newMetrics() *metrics {
@@ -20,6 +22,9 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
 		}, []string{"step"}),
 		applies: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_applies_total", Help: "Changes asked for, by how they ended."}, []string{"result"}),
+		registrations: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sluice_registrations", Help: "Services that opt in by their registration, by what became of it.",
+		}, []string{"state"}),
 	}
 }
 
@@ -29,5 +34,5 @@ func (m *metrics) step(name string, took time.Duration) {
 
 // Collectors are the controller's metrics, each to be registered once.
 func (c *Controller) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{c.metrics.revision, c.metrics.seconds, c.metrics.applies}
+	return []prometheus.Collector{c.metrics.revision, c.metrics.seconds, c.metrics.applies, c.metrics.registrations}
 }

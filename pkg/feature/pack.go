@@ -12,6 +12,20 @@ import (
 // `rule` on a route, `config` on a virtual host.
 const MetadataKey = "sluice"
 
+// HookError is what a feature's hook says of a block that it cannot carry out: a Problem of the block's author.
+type HookError struct {
+	Feature string
+	// From is where the block stands: file:line.
+	From string
+	Err  error
+}
+
+// Error implements error.
+func (e *HookError) Error() string { return fmt.Sprintf("%s (%s): %v", e.Feature, e.From, e.Err) }
+
+// Unwrap is the hook's own error.
+func (e *HookError) Unwrap() error { return e.Err }
+
 // validator is what Envoy's generated messages offer.
 type validator interface{ ValidateAll() error }
 

@@ -78,7 +78,7 @@ func (t *Translator) cluster(c *model.Cluster) ([]byte, error) {
 	for _, a := range c.Attachments {
 		if f, ok := a.Spec.(feature.ClusterConfigurer); ok {
 			if err := f.ConfigureCluster(c, out); err != nil {
-				return nil, fmt.Errorf("%s (%s): %w", a.Feature, a.From, err)
+				return nil, &feature.HookError{Feature: a.Feature, From: a.From, Err: err}
 			}
 		}
 	}

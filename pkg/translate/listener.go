@@ -52,7 +52,7 @@ func (t *Translator) listener(l *model.Listener) (*listenerv3.Listener, error) {
 	for _, a := range l.Attachments {
 		if f, ok := a.Spec.(feature.ListenerConfigurer); ok {
 			if err := f.ConfigureListener(l, out, hcm); err != nil {
-				return nil, fmt.Errorf("%s (%s): %w", a.Feature, a.From, err)
+				return nil, &feature.HookError{Feature: a.Feature, From: a.From, Err: err}
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
@@ -117,7 +118,7 @@ func (t *Translator) Routes(r *model.Route) ([]*routev3.Route, error) {
 		}
 		before, err := f.VaryRoute(r, out)
 		if err != nil {
-			return nil, fmt.Errorf("%s (%s): %w", a.Feature, a.From, err)
+			return nil, &feature.HookError{Feature: a.Feature, From: a.From, Err: err}
 		}
 		routes = append(before, routes...)
 	}
@@ -129,6 +130,9 @@ func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
 	switch {
 	case r.Unavailable:
 		out.Action = answer(http.StatusServiceUnavailable)
+		if r.RetryAfter > 0 {
+			setHeader(out, "retry-after", strconv.Itoa(r.RetryAfter))
+		}
 	case len(r.Allow) > 0:
 		refuse(out, r.Allow)
 	case len(r.Backends) > 0:
@@ -137,7 +141,7 @@ func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
 	for _, a := range r.Attachments {
 		if f, ok := a.Spec.(feature.RouteConfigurer); ok {
 			if err := f.ConfigureRoute(r, out); err != nil {
-				return nil, fmt.Errorf("%s (%s): %w", a.Feature, a.From, err)
+				return nil, &feature.HookError{Feature: a.Feature, From: a.From, Err: err}
 			}
 		}
 	}
@@ -167,10 +171,13 @@ func (t *Translator) checkFilters(r *routev3.Route) error {
 
 func refuse(out *routev3.Route, allow []string) {
 	out.Action = answer(http.StatusMethodNotAllowed)
-	out.ResponseHeadersToAdd = []*corev3.HeaderValueOption{{
-		Header:       &corev3.HeaderValue{Key: "allow", Value: strings.Join(allow, ", ")},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}}
+	setHeader(out, "allow", strings.Join(allow, ", "))
+}
+
+func setHeader(out *routev3.Route, name, value string) {
+	out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, &corev3.HeaderValueOption{
+		Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	})
 }
 
 func answer(status uint32) *routev3.Route_DirectResponse {
