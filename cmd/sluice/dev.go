@@ -190,18 +190,33 @@ func (f *follower) good(ctx context.Context, result *control.Result, loaded *sou
 	if ctx.Err() != nil {
 		return nil
 	}
-	fmt.Fprintf(f.stdout, "%s revision %d live in %v%s\n", now(), b.Revision.Number, time.Since(started).Round(time.Millisecond), summary(result, f.seen))
-	for _, e := range envoys {
-		for _, r := range e.Refusals {
-			fmt.Fprintf(f.stderr, "%s %s refuses %s %s: %s\n", f.paint(f.errTerminal, red, "refused:"), e.Node, r.Type, r.Name, r.Reason)
-		}
-		if e.State != xds.Synced && e.State != xds.Refused {
-			fmt.Fprintf(f.stderr, "%s %s is %s\n", f.paint(f.errTerminal, yellow, "waiting:"), e.Node, e.State)
-		}
-	}
+	took := time.Since(started).Round(time.Millisecond)
+	fmt.Fprintf(f.stdout, "%s revision %d %s in %v%s\n", now(), b.Revision.Number, f.outcome(envoys), took, summary(result, f.seen))
 	f.seen = true
 	f.listening(b.Config)
 	return nil
+}
+
+// outcome tells whether all Envoys took a revision, and shows what they refuse.
+func (f *follower) outcome(envoys []xds.EnvoyStatus) string {
+	out := "live"
+	for _, e := range envoys {
+		switch e.State {
+		case xds.Synced:
+			continue
+		case xds.Refused:
+			out = "refused in part"
+		default:
+			fmt.Fprintf(f.stderr, "%s %s is %s\n", f.paint(f.errTerminal, yellow, "waiting:"), e.Node, e.State)
+		}
+		for _, r := range e.Refusals {
+			fmt.Fprintf(f.stderr, "%s %s refuses %s %s: %s\n", f.paint(f.errTerminal, red, "refused:"), e.Node, r.Type, r.Name, r.Reason)
+			if strings.Contains(r.Reason, "Address already in use") {
+				fmt.Fprintln(f.stderr, "  help: another program listens there: stop it and start this again, or choose another port in the Gateway")
+			}
+		}
+	}
+	return out
 }
 
 // summary names what an edit changed; of the first reading, how much there is.

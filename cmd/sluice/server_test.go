@@ -222,6 +222,22 @@ func TestDev(t *testing.T) {
 	}
 }
 
+func TestDevSaysThatAPortIsTaken(t *testing.T) {
+	w := newWorld(t).withEnvoy()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	w.write("p/a.yaml", policies(lis.Addr().(*net.TCPAddr).Port, "hello"))
+	p := w.start("dev", "p", "--listen-xds", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--envoy-admin", "unix:"+filepath.Join(t.TempDir(), "e.sock"))
+	at := p.await(0, "help: another program listens there")
+	p.await(at, "revision 1 refused in part")
+	if code := p.interrupt(); code != 0 {
+		t.Errorf("dev ends with %d", code)
+	}
+}
+
 func TestDevStartsOnABadFolder(t *testing.T) {
 	w := newWorld(t)
 	w.write("p/a.yaml", "apiVersion: sluice/v1\nkind: Gateway\nmetadata: {name: edge}\nspec: {}\n")
