@@ -157,7 +157,7 @@ func (in *input) filterUnits() []unit {
 // routeUnits are the virtual hosts without routes, then every different route once. The trees are left out: they
 // only hold the routes.
 func (in *input) routeUnits() ([]unit, error) {
-	configs, err := in.decodeRoutes()
+	configs, err := decodeRoutes(in.routes)
 	if err != nil {
 		return nil, err
 	}

@@ -28,10 +28,14 @@ type input struct {
 	secrets   []*tlsv3.Secret
 	filters   map[string]*anypb.Any
 	routes    *snapshot.Table
+	// referring are the route configurations whose references are followed, known the clusters that they may name.
+	referring *snapshot.Table
+	known     []string
 }
 
 func read(s *snapshot.Snapshot) (*input, error) {
-	in := &input{filters: map[string]*anypb.Any{}, routes: s.Table(resourcev3.RouteType)}
+	routes := s.Table(resourcev3.RouteType)
+	in := &input{filters: map[string]*anypb.Any{}, routes: routes, referring: routes, known: s.Table(resourcev3.ClusterType).Names()}
 	var err error
 	if in.listeners, err = decode[listenerv3.Listener](s, resourcev3.ListenerType); err != nil {
 		return nil, err
@@ -107,7 +111,11 @@ func withoutNames(c *clusterv3.Cluster) {
 func (in *input) whole() *bootstrapv3.Bootstrap {
 	c := config{secrets: in.secrets, clusters: in.clusters, listeners: in.listeners, filters: in.filters, routes: map[string]*routev3.RouteConfiguration{}}
 	for _, name := range in.routes.Names() {
-		c.routes[name] = unchecked(in.routes.Body(name))
+		rc := unchecked(in.routes.Body(name))
+		if len(in.listeners) == 0 {
+			c.alone = append(c.alone, rc)
+		}
+		c.routes[name] = rc
 	}
 	return c.bootstrap()
 }

@@ -45,14 +45,19 @@ type Prover struct {
 	Timeout time.Duration
 
 	mu     sync.Mutex
-	proven string
+	proven map[string]*snapshot.Snapshot // by frame
 }
 
 // Prove gives the faults of a snapshot, none if Envoy takes it. An error means that the proof itself could not be
-// had and says nothing about the snapshot. The last snapshot without a fault is remembered and not run again.
+// had and says nothing about the snapshot. The last snapshot without a fault is remembered: what is the same in the
+// next one is not judged again.
 func (p *Prover) Prove(ctx context.Context, s *snapshot.Snapshot) ([]Fault, error) {
-	digest := digest(s)
-	if p.isProven(digest) {
+	proven := p.like(s)
+	if proven != nil && digest(proven) == digest(s) {
+		return nil, nil
+	}
+	if proven != nil && p.taken(ctx, proven, s) {
+		p.remember(s)
 		return nil, nil
 	}
 	in, err := read(s)
@@ -61,25 +66,26 @@ func (p *Prover) Prove(ctx context.Context, s *snapshot.Snapshot) ([]Fault, erro
 	}
 	faults, err := p.examine(ctx, in)
 	if err == nil && len(faults) == 0 {
-		p.remember(digest)
+		p.remember(s)
 	}
 	return faults, err
 }
 
-// examine looks for dangling references, which Envoy does not see in a tree, while Envoy looks at all else.
+// taken tells whether Envoy takes what is new since another snapshot. If not, the whole is judged, so that a fault is
+// found and named in the same way whatever was proven before.
+func (p *Prover) taken(ctx context.Context, proven, s *snapshot.Snapshot) bool {
+	in, err := since(proven, s)
+	if err != nil || in == nil {
+		return false
+	}
+	dangling, refusal, err := p.look(ctx, in)
+	return err == nil && refusal == "" && len(dangling) == 0
+}
+
+// examine names what is wrong with an input.
 func (p *Prover) examine(ctx context.Context, in *input) ([]Fault, error) {
-	var dangling []Fault
-	var refusal string
-	g, run := errgroup.WithContext(ctx)
-	g.Go(func() (err error) {
-		dangling, err = in.dangling()
-		return err
-	})
-	g.Go(func() (err error) {
-		refusal, err = p.run(run, in.whole())
-		return err
-	})
-	if err := g.Wait(); err != nil || refusal == "" {
+	dangling, refusal, err := p.look(ctx, in)
+	if err != nil || refusal == "" {
 		return dangling, err
 	}
 	faults, err := p.bisect(ctx, in)
@@ -89,16 +95,37 @@ func (p *Prover) examine(ctx context.Context, in *input) ([]Fault, error) {
 	return slices.Concat(dangling, faults), err
 }
 
-func (p *Prover) isProven(digest string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.proven == digest
+// look looks for dangling references, which Envoy does not see in a tree, while Envoy looks at all else.
+func (p *Prover) look(ctx context.Context, in *input) (dangling []Fault, refusal string, err error) {
+	g, run := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		dangling, err = in.dangling()
+		return err
+	})
+	g.Go(func() (err error) {
+		refusal, err = p.run(run, in.whole())
+		return err
+	})
+	err = g.Wait()
+	return dangling, refusal, err
 }
 
-func (p *Prover) remember(digest string) {
+// mostFrames is how many gateways' snapshots are remembered.
+const mostFrames = 100
+
+func (p *Prover) like(s *snapshot.Snapshot) *snapshot.Snapshot {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.proven = digest
+	return p.proven[frame(s)]
+}
+
+func (p *Prover) remember(s *snapshot.Snapshot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.proven == nil || len(p.proven) >= mostFrames {
+		p.proven = map[string]*snapshot.Snapshot{}
+	}
+	p.proven[frame(s)] = s
 }
 
 // digest covers only what is proven: policies of agents and runtime values change without a new run.

@@ -10,14 +10,16 @@ import (
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/sluice-gateway/sluice/pkg/snapshot"
 )
 
-// decodeRoutes reads the route configurations in the order of their names.
-func (in *input) decodeRoutes() ([]*routev3.RouteConfiguration, error) {
+// decodeRoutes reads route configurations in the order of their names.
+func decodeRoutes(routes *snapshot.Table) ([]*routev3.RouteConfiguration, error) {
 	var out []*routev3.RouteConfiguration
-	for _, name := range in.routes.Names() {
+	for _, name := range routes.Names() {
 		rc := &routev3.RouteConfiguration{}
-		if err := proto.Unmarshal(in.routes.Body(name), rc); err != nil {
+		if err := proto.Unmarshal(routes.Body(name), rc); err != nil {
 			return nil, fmt.Errorf("proof: route configuration %q: %w", name, err)
 		}
 		out = append(out, rc)
@@ -93,7 +95,7 @@ func routeList(action *anypb.Any) (*routev3.RouteList, error) {
 // dangling are the routes that name a cluster which is not there.
 func (in *input) dangling() ([]Fault, error) {
 	known := in.clusterNames()
-	configs, err := in.decodeRoutes()
+	configs, err := decodeRoutes(in.referring)
 	if err != nil {
 		return nil, err
 	}
@@ -121,8 +123,8 @@ func (in *input) clusterNames() map[string]bool {
 	for _, name := range fixedNames() {
 		known[name] = true
 	}
-	for _, c := range in.clusters {
-		known[c.GetName()] = true
+	for _, name := range in.known {
+		known[name] = true
 	}
 	return known
 }
