@@ -35,7 +35,7 @@ func (s *sandbox) follow(page, text string) {
 			s.write(file, b.text)
 		}
 	}
-	if strings.Contains(text, "$ curl") && !startsSomething(text) {
+	if anyCommand(text, func(line string) bool { return strings.Contains(line, "curl ") }) && !anyCommand(text, isService) {
 		s.startBackends()
 		s.start("sluice dev .")
 	}
@@ -51,10 +51,14 @@ func (s *sandbox) follow(page, text string) {
 	}
 }
 
-func startsSomething(text string) bool {
+// anyCommand tells whether a page has a command that is so.
+func anyCommand(text string, is func(line string) bool) bool {
 	for _, b := range blocks(text) {
+		if b.language != "console" {
+			continue
+		}
 		for _, c := range commands(b.text) {
-			if b.language == "console" && isService(c.line) {
+			if is(c.line) {
 				return true
 			}
 		}
@@ -105,7 +109,7 @@ func (s *sandbox) perform(c command) bool {
 
 // asks tells whether a command changes nothing, so that it may be repeated.
 func asks(line string) bool {
-	for _, start := range []string{"curl", "for ", "sluice envoys", "sluice why", "sluice history", "sluice explain"} {
+	for _, start := range []string{"curl", "for ", "tail ", "sluice envoys", "sluice why", "sluice history", "sluice explain"} {
 		if strings.HasPrefix(line, start) && !strings.Contains(line, "-d ") {
 			return true
 		}

@@ -61,8 +61,9 @@ func newSandbox(t *testing.T, tools tools) *sandbox {
 
 var number = regexp.MustCompile(`\b\d{4,5}\b`)
 
-// here is a page's text with the ports of this sandbox; there is the way back.
+// here is a page's text with the ports and folders of this sandbox; there is the way back.
 func (s *sandbox) here(text string) string {
+	text = strings.ReplaceAll(text, "/var/log/envoy", s.dir)
 	return number.ReplaceAllStringFunc(text, func(n string) string {
 		if port, ok := s.ports[n]; ok {
 			return port
@@ -182,8 +183,8 @@ func (s *sandbox) start(line string) {
 	cmd := s.shell("exec " + line)
 	out := s.launch(cmd)
 	address := "http://127.0.0.1:" + s.ports["18080"] + "/readyz"
-	if strings.HasPrefix(line, "envoy") {
-		address = "http://127.0.0.1:" + s.ports["19000"] + "/ready"
+	if strings.HasPrefix(line, "envoy") { // it is ready only once there are policies, but lists its statistics before
+		address = "http://127.0.0.1:" + s.ports["19000"] + "/stats?filter=server.live"
 	}
 	s.await(line, out, func() bool { return answers(address) })
 	if strings.HasPrefix(line, "sluice dev") {

@@ -90,7 +90,7 @@ func TestBaseline(t *testing.T) {
 		t.Errorf("GET /page: %d, content-encoding %q; want 200 and gzip", status, headers.Get("content-encoding"))
 	}
 	for name, want := range map[string]string{
-		"x-content-type-options": "nosniff", "x-frame-options": "DENY", "server": "envoy", "x-powered-by": "",
+		"x-content-type-options": "nosniff", "x-frame-options": "DENY", "server": "", "x-powered-by": "",
 		"referrer-policy": "strict-origin-when-cross-origin",
 	} {
 		if got := headers.Get(name); got != want {
