@@ -75,7 +75,7 @@ func (b *bench) changeCost(ctx context.Context, s site, floor, measured *lane) e
 
 // cpuOf is the processor time that publishing a changed object takes.
 func (l *lane) cpuOf(ctx context.Context, changed policy.Object) (time.Duration, error) {
-	publish, err := l.plane.ready(ctx, control.Request{Set: []policy.Object{changed}})
+	publish, err := l.plane.ready(ctx, control.Request{Set: []policy.Object{changed}}, true)
 	if err != nil {
 		return 0, err
 	}
@@ -84,9 +84,6 @@ func (l *lane) cpuOf(ctx context.Context, changed policy.Object) (time.Duration,
 		return 0, err
 	}
 	if err := publish(ctx); err != nil {
-		return 0, err
-	}
-	if err := l.plane.settle(ctx); err != nil {
 		return 0, err
 	}
 	after, err := l.plane.proc().cpu()

@@ -128,7 +128,7 @@ func (l *lane) liveRound(ctx context.Context, s site, i int, newService bool, ba
 
 // timeTo publishes a change and asks for a path until it is there.
 func (l *lane) timeTo(ctx context.Context, change control.Request, path string) (time.Duration, error) {
-	publish, err := l.plane.ready(ctx, change)
+	publish, err := l.plane.ready(ctx, change, false)
 	if err != nil {
 		return 0, err
 	}

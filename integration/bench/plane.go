@@ -26,15 +26,21 @@ import (
 // plane is a control plane in a process of its own.
 type plane interface {
 	// ready makes everything that is not part of the measured path, and returns that path: it ends when the change is
-	// published, at the latest when every node has it.
-	ready(ctx context.Context, change control.Request) (publish func(context.Context) error, err error)
+	// published, or, if that is asked for, when every node has it.
+	ready(ctx context.Context, change control.Request, settled bool) (publish func(context.Context) error, err error)
 	// apply makes a change and waits until every node has it.
 	apply(ctx context.Context, change control.Request) error
-	// settle waits until every node has what is published.
-	settle(ctx context.Context) error
 	proc() *process
 	xds() string
 	stop()
+}
+
+func applied(ctx context.Context, p plane, change control.Request) error {
+	publish, err := p.ready(ctx, change, true)
+	if err != nil {
+		return err
+	}
+	return publish(ctx)
 }
 
 // sluice is `sluice serve`.
@@ -63,27 +69,27 @@ func (b *bench) startSluice(ctx context.Context, store string, proven bool) (*sl
 	return &sluice{process: p, client: client, address: xds}, took, err
 }
 
-func (s *sluice) ready(_ context.Context, change control.Request) (func(context.Context) error, error) {
+func (s *sluice) ready(_ context.Context, change control.Request, settled bool) (func(context.Context) error, error) {
+	change.AllowRemovals = true
+	ask := admin.ApplyRequest{Request: change}
+	if settled {
+		ask.Wait = policy.Duration(patience)
+	}
 	return func(ctx context.Context) error {
-		_, err := s.client.Apply(ctx, admin.ApplyRequest{Request: change})
-		return err
+		result, err := s.client.Apply(ctx, ask)
+		switch {
+		case err != nil:
+			return err
+		case result.Delivery == admin.Incomplete, result.Delivery == admin.NotTaken:
+			return fmt.Errorf("revision %d: %s", result.Revision.Number, result.Delivery)
+		}
+		return nil
 	}, nil
 }
 
 func (s *sluice) apply(ctx context.Context, change control.Request) error {
-	change.AllowRemovals = true
-	result, err := s.client.Apply(ctx, admin.ApplyRequest{Request: change, WaitRequest: admin.WaitRequest{Wait: policy.Duration(patience)}})
-	if err != nil {
-		return err
-	}
-	if result.Delivery != admin.Delivered && result.Delivery != admin.NoEnvoys {
-		return fmt.Errorf("revision %d: %s", result.Revision.Number, result.Delivery)
-	}
-	return nil
+	return applied(ctx, s, change)
 }
-
-// settle applies nothing, and waits for that.
-func (s *sluice) settle(ctx context.Context) error { return s.apply(ctx, control.Request{}) }
 
 func (s *sluice) proc() *process { return s.process }
 func (s *sluice) xds() string    { return s.address }
@@ -117,7 +123,7 @@ func (b *bench) startFloor(ctx context.Context) (*bareProcess, error) {
 	}, nil
 }
 
-func (f *bareProcess) ready(ctx context.Context, change control.Request) (func(context.Context) error, error) {
+func (f *bareProcess) ready(ctx context.Context, change control.Request, _ bool) (func(context.Context) error, error) {
 	for _, o := range change.Set {
 		f.objects[o.Ref] = o
 	}
@@ -131,15 +137,11 @@ func (f *bareProcess) ready(ctx context.Context, change control.Request) (func(c
 	if err := post(ctx, f.control+"/ready", body); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return post(ctx, f.control+"/publish", nil) }, nil
+	return func(ctx context.Context) error { return post(ctx, f.control+"/publish", nil) }, nil // returns when it is settled
 }
 
 func (f *bareProcess) apply(ctx context.Context, change control.Request) error {
-	publish, err := f.ready(ctx, change)
-	if err != nil {
-		return err
-	}
-	return publish(ctx)
+	return applied(ctx, f, change)
 }
 
 // resources are what Sluice would publish, byte for byte.
@@ -156,9 +158,6 @@ func (f *bareProcess) resources() (io.Reader, error) {
 	var body bytes.Buffer
 	return &body, gob.NewEncoder(&body).Encode(resources)
 }
-
-// settle is no wait: publishing ends when it is settled.
-func (f *bareProcess) settle(context.Context) error { return nil }
 
 func (f *bareProcess) proc() *process { return f.process }
 func (f *bareProcess) xds() string    { return f.address }
