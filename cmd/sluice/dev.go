@@ -20,6 +20,7 @@ import (
 
 type devOptions struct {
 	listenFlags
+	consulFlags
 	log      logFlags
 	envoy    string
 	noEnvoy  bool
@@ -41,7 +42,8 @@ that only reads works.`,
 		Args: exactArgs("FOLDER"),
 		RunE: func(cmd *cobra.Command, args []string) error { return dev(cmd.Context(), a, o, args[0]) },
 	}
-	o.add(cmd)
+	o.listenFlags.add(cmd)
+	o.consulFlags.add(cmd)
 	o.log.add(cmd)
 	addEnvoy(cmd, &o.envoy)
 	cmd.Flags().BoolVar(&o.noEnvoy, "no-envoy", false, "start no Envoy: only serve those that are started elsewhere")
@@ -67,12 +69,16 @@ func dev(ctx context.Context, a *app, o devOptions, folder string) error {
 	if err != nil {
 		return err
 	}
+	catalog, err := o.source("", log)
+	if err != nil {
+		return err
+	}
 	d, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
 	kept := store.NewMemory(store.Options{Keep: 100})
-	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly})
+	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly, consul: catalog})
 	g, ctx := errgroup.WithContext(ctx)
 	f := &follower{app: a, folder: folder, site: s, fleet: envoys}
 	envoys.servers, envoys.failed = []string{addressOf(d.xds)}, make(chan error, 1)

@@ -15,6 +15,7 @@ import (
 
 type serveOptions struct {
 	listenFlags
+	consulFlags
 	log   logFlags
 	store string
 	envoy string
@@ -35,7 +36,8 @@ Nothing is published before everything that is stored has been read. Envoys go o
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), a, o) },
 	}
-	o.add(cmd)
+	o.listenFlags.add(cmd)
+	o.consulFlags.add(cmd)
 	o.log.add(cmd)
 	addEnvoy(cmd, &o.envoy)
 	cmd.Flags().StringVar(&o.store, "store", "", "the file that keeps the policies (SLUICE_STORE; default: $STATE_DIRECTORY/store.db, /var/lib/sluice/store.db for root, else ~/.local/state/sluice/store.db)")
@@ -66,11 +68,15 @@ func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
+	catalog, err := o.source(path+".catalog", log)
+	if err != nil {
+		return err
+	}
 	d, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
-	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log})
+	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, consul: catalog})
 	log.Info("serving", "store", path, "xds", addressOf(d.xds), "admin", addressOf(d.admin), "envoy", judge.version)
 	err = s.run(ctx)
 	log.Info("ended")

@@ -24,6 +24,14 @@ type settings struct {
 	AdminHost   string `json:"adminHost,omitempty"`
 	LogLevel    string `json:"logLevel,omitempty"`
 	LogFormat   string `json:"logFormat,omitempty"`
+
+	Consul           string `json:"consul,omitempty"`
+	ConsulDatacenter string `json:"consulDatacenter,omitempty"`
+	ConsulTokenFile  string `json:"consulTokenFile,omitempty"`
+	ConsulCA         string `json:"consulCA,omitempty"`
+	ConsulCert       string `json:"consulCert,omitempty"`
+	ConsulKey        string `json:"consulKey,omitempty"`
+	ConsulServerName string `json:"consulServerName,omitempty"`
 }
 
 // byFlag are the settings by the flag that each stands for.
@@ -31,6 +39,8 @@ func (s settings) byFlag() map[string]string {
 	return map[string]string{
 		"server": s.Server, "output": s.Output, "envoy": s.Envoy, "store": s.Store, "listen-xds": s.ListenXDS,
 		"listen-admin": s.ListenAdmin, "admin-host": s.AdminHost, "log-level": s.LogLevel, "log-format": s.LogFormat,
+		"consul": s.Consul, "consul-datacenter": s.ConsulDatacenter, "consul-token-file": s.ConsulTokenFile, "consul-ca": s.ConsulCA,
+		"consul-cert": s.ConsulCert, "consul-key": s.ConsulKey, "consul-server-name": s.ConsulServerName,
 	}
 }
 

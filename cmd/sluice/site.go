@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/envoy"
 	"github.com/sluice-gateway/sluice/pkg/admin"
+	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/store"
 	"github.com/sluice-gateway/sluice/pkg/xds"
@@ -55,6 +56,7 @@ type site struct {
 	controller *control.Controller
 	xds        *xds.Server
 	api        *admin.Server
+	consul     *consul.Source // nil when none is asked
 }
 
 // siteConfig is what differs between serve and dev.
@@ -64,16 +66,21 @@ type siteConfig struct {
 	log      *slog.Logger
 	loopback bool
 	readOnly string
+	consul   *consul.Source
 }
 
 func (a *app) newSite(d doors, c siteConfig) *site {
-	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log})}
+	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log}), consul: c.consul}
 	s.controller = control.New(control.Config{
 		Features: a.features, Store: c.store, Publisher: s.xds, Prover: c.judge, Log: c.log, Loopback: c.loopback,
+		Catalog: c.consul != nil,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.xds.Metrics())
 	registry.MustRegister(s.controller.Collectors()...)
+	if s.consul != nil {
+		registry.MustRegister(s.consul)
+	}
 	s.api = admin.New(admin.Config{
 		Controller: s.controller, Store: c.store, Envoys: s.xds.Envoys, Features: a.features, Metrics: registry,
 		Log: c.log, Hosts: d.hosts, ReadOnly: c.readOnly, Version: readVersion().Version,
@@ -85,6 +92,9 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 func (s *site) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.controller.Run(ctx) })
+	if s.consul != nil {
+		g.Go(func() error { return s.controller.Discover(ctx, s.consul) })
+	}
 	g.Go(func() error { return s.xds.Run(ctx, s.doors.xds) })
 	g.Go(func() error { return s.api.Run(ctx, s.doors.admin) })
 	return g.Wait()

@@ -46,9 +46,10 @@ func (c cursor) failed(err error) cursor {
 	return cursor{c.index, c.exact || errors.As(err, &behind)}
 }
 
-// believable says why an answer may not be used.
+// believable says why an answer may not be used. An answer out of a stream says nothing about a leader: the agent
+// follows the servers' events, and fills in that it knows none.
 func believable(meta *api.QueryMeta, maxContact time.Duration) error {
-	if !meta.KnownLeader {
+	if !meta.KnownLeader && meta.QueryBackend != api.QueryBackendStreaming {
 		return errNoLeader
 	}
 	if meta.LastContact > maxContact {
