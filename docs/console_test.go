@@ -92,6 +92,9 @@ func (s *sandbox) perform(c command) bool {
 		return true
 	case c.line == "echo $?":
 		return s.compare(c, fmt.Sprintln(s.status))
+	case strings.HasPrefix(c.line, "export "):
+		s.exports = append(s.exports, s.here(strings.TrimPrefix(c.line, "export ")))
+		return true
 	}
 	want := pattern(c.want)
 	deadline := time.Now().Add(patience)

@@ -4,18 +4,20 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/sluice-gateway/sluice/integration/gateway"
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
 )
 
@@ -26,12 +28,46 @@ const patience = 30 * time.Second
 type tools struct {
 	dir   string // on the PATH of pages: sluice, envoy
 	envoy string
+	ports *ports
+}
+
+// ports gives each page ports of its own, below those that systems give to outgoing connections.
+type ports struct {
+	mu   sync.Mutex
+	next int
+}
+
+// row is a hundred ports in a row that nothing listens on: its first.
+func (p *ports) row(t *testing.T) int {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.next < 32000 {
+		first := p.next
+		p.next += 100
+		if free(first, 100) {
+			return first
+		}
+	}
+	t.Fatal("no hundred free ports in a row")
+	return 0
+}
+
+func free(first, n int) bool {
+	for port := first; port < first+n; port++ {
+		lis, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			return false
+		}
+		lis.Close()
+	}
+	return true
 }
 
 // buildTools builds them once. The envoy of pages is the real one, told not to share memory with others that run here.
 func buildTools(t *testing.T) tools {
 	t.Helper()
-	out := tools{dir: t.TempDir(), envoy: featuretest.Envoy(t)}
+	out := tools{dir: t.TempDir(), envoy: featuretest.Envoy(t), ports: &ports{next: 10000 + 100*rand.IntN(150)}}
 	build(t, out.dir, "./cmd/sluice")
 	build(t, out.dir, "./examples/food-delivery")
 	script := fmt.Sprintf("#!/bin/sh\nexec %q --disable-hot-restart --concurrency 1 -l warning \"$@\"\n", out.envoy)
@@ -43,18 +79,24 @@ func buildTools(t *testing.T) tools {
 
 // sandbox is a folder, ports and processes for one page.
 type sandbox struct {
-	t      *testing.T
-	tools  tools
-	dir    string
-	ports  map[string]string // as pages write them: as they are here
-	status int               // exit code of the last command
+	t       *testing.T
+	tools   tools
+	dir     string
+	ports   map[string]string // as pages write them: as they are here
+	exports []string          // NAME=value lines of the page's own
+	status  int               // exit code of the last command
+	first   int               // of its hundred ports
 }
 
 func newSandbox(t *testing.T, tools tools) *sandbox {
 	t.Helper()
 	s := &sandbox{t: t, tools: tools, dir: t.TempDir(), ports: map[string]string{}}
-	for _, port := range []string{"8080", "8081", "8082", "18000", "18080", "18081", "19000", "19001"} {
-		s.ports[port] = fmt.Sprint(gateway.FreePort(t))
+	s.first = tools.ports.row(t)
+	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001"} {
+		s.ports[port] = strconv.Itoa(s.first + i)
+	}
+	for offset := 1; offset < 50; offset++ {
+		s.ports[strconv.Itoa(9000+offset)] = strconv.Itoa(s.backends() + offset)
 	}
 	return s
 }
@@ -99,11 +141,11 @@ func (s *sandbox) write(file, text string) {
 // environment is that of a user, with the defaults of addresses moved to this sandbox.
 func (s *sandbox) environment() []string {
 	admin := "127.0.0.1:" + s.ports["18080"]
-	return []string{
+	return append([]string{
 		"PATH=" + s.tools.dir + ":/usr/local/bin:/usr/bin:/bin", "HOME=" + s.dir, "USER=you", "LANG=C.UTF-8",
 		"SLUICE_ENVOY=" + s.tools.envoy, "SLUICE_SERVER=http://" + admin, "SLUICE_LISTEN_ADMIN=" + admin,
 		"SLUICE_LISTEN_XDS=127.0.0.1:" + s.ports["18000"], "SLUICE_STORE=" + filepath.Join(s.dir, "store.db"),
-	}
+	}, s.exports...)
 }
 
 // shell prepares a command line. The addresses that cannot be given by a variable are given as flags.
@@ -146,45 +188,30 @@ func (s *sandbox) startExample() {
 	s.start("sluice dev examples/food-delivery")
 }
 
-// startBackends runs the example's backends on free ports, and reads which those are.
+// backends is the port that those of the backends are counted from.
+func (s *sandbox) backends() int { return s.first + 50 }
+
+// startBackends runs the example's backends.
 func (s *sandbox) startBackends() {
 	s.t.Helper()
-	cmd := exec.Command(filepath.Join(s.tools.dir, "food-delivery"), "-base", "0")
-	out := s.launch(cmd)
+	out := s.launch(exec.Command(filepath.Join(s.tools.dir, "food-delivery"), "-base", strconv.Itoa(s.backends())))
 	s.await("the backends", out, func() bool { return strings.Contains(out.String(), "ready\n") })
-	listening := regexp.MustCompile(`http://127\.0\.0\.1:(\d+)`).FindAllStringSubmatch(out.String(), -1)
-	for i, page := range []string{"9001", "9002", "9011", "9012", "9021", "9031", "9032", "9041", "9042", "9043"} {
-		s.ports[page] = listening[i][1]
-	}
-	s.rewrite()
-}
-
-// rewrite moves the backends' ports in files that were written before these were known.
-func (s *sandbox) rewrite() {
-	s.t.Helper()
-	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".yaml" {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(path, []byte(s.here(string(text))), 0o644)
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
 }
 
 // start starts what goes on running, and waits until it is there.
 func (s *sandbox) start(line string) {
 	s.t.Helper()
-	cmd := s.shell("exec " + line)
-	out := s.launch(cmd)
-	address := "http://127.0.0.1:" + s.ports["18080"] + "/readyz"
+	admin, envoyAdmin := "18080", "19000"
+	if strings.Contains(line, "18081") {
+		admin = "18081"
+	}
+	if strings.Contains(line, "--base-id") {
+		envoyAdmin = "19001"
+	}
+	out := s.launch(s.shell("exec " + line))
+	address := "http://127.0.0.1:" + s.ports[admin] + "/readyz"
 	if strings.HasPrefix(line, "envoy") { // it is ready only once there are policies, but lists its statistics before
-		address = "http://127.0.0.1:" + s.ports["19000"] + "/stats?filter=server.live"
+		address = "http://127.0.0.1:" + s.ports[envoyAdmin] + "/stats?filter=server.live"
 	}
 	s.await(line, out, func() bool { return answers(address) })
 	if strings.HasPrefix(line, "sluice dev") {

@@ -38,7 +38,7 @@ unit() {
   go test -race "${dirs[@]}"
 }
 
-integration() { go test -race -p 1 -timeout 30m ./integration/...; }
+integration() { go test -race -p 1 -timeout 30m ./integration/... ./docs/...; }
 
 part tools tools
 part build build
