@@ -143,8 +143,8 @@ func SortInstances(instances []Instance) {
 }
 
 // Source reports services until its context ends, and then returns nil. wanted carries the whole list each time it
-// changes; nothing is sent before the first. The first send on out is complete: every wanted key, and what opted in by
-// itself. Later ones hold only what changed, and what is newly wanted. A key that is no longer wanted is not sent again.
+// changes; nothing is sent before the first. The first send on out is complete, and empty where there is nothing: every
+// wanted key, and what opted in by itself. Later ones hold only what changed, and what is newly wanted. A key that is no longer wanted is not sent again.
 type Source interface {
 	Run(ctx context.Context, wanted <-chan []Key, out chan<- []Service) error
 }

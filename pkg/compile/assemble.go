@@ -84,16 +84,21 @@ func (s *site) cluster(name string, d *document) *model.Cluster {
 	return d.cluster
 }
 
+// registered says that a document stands for a registered service, which borrows its template's blocks.
+func registered(d *document) bool { return d.template == nil && d.Kind == KindTemplate }
+
 // serviceName is the Service's, or the name under which a template's service registered.
 func serviceName(d *document) string {
-	if d.template == nil && d.Kind == KindTemplate {
+	if registered(d) {
 		return d.service.Consul.Service
 	}
 	return d.Name
 }
 
 func (s *site) compileCluster(name string, d *document) *model.Cluster {
-	c := &model.Cluster{Name: name, Service: serviceName(d), Protocol: cmp.Or(model.Protocol(d.service.Protocol), model.HTTP1)}
+	c := &model.Cluster{
+		Name: name, Service: serviceName(d), Registered: registered(d), Protocol: cmp.Or(model.Protocol(d.service.Protocol), model.HTTP1),
+	}
 	blocks := s.defaults(feature.Service)
 	for _, b := range d.blocks {
 		blocks[b.name] = held{b, "service"}

@@ -66,7 +66,9 @@ func (c *Controller) build(ctx context.Context, objects []policy.Object, patienc
 		return b, err
 	}
 	if patience > 0 {
-		c.ask(ctx, b, patience)
+		if c.inform(ctx, b, patience); b.Problems.Failed() {
+			return b, nil
+		}
 	}
 	if err := c.translate(b); errors.As(err, new(*feature.HookError)) {
 		b.Problems.Add(hookProblem(err))

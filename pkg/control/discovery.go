@@ -36,6 +36,7 @@ type discovery struct {
 
 	mu      sync.Mutex
 	view    catalog.View
+	heard   bool          // the first answer came, which is complete
 	changed chan struct{} // closed at the next merge
 }
 
@@ -57,6 +58,7 @@ func (d *discovery) merge(sent []catalog.Service) []catalog.Key {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	changed := d.view.Merge(sent)
+	d.heard = true
 	close(d.changed)
 	d.changed = make(chan struct{})
 	return changed
@@ -69,12 +71,12 @@ func (d *discovery) service(k catalog.Key) (s catalog.Service, digest string) {
 	return s, d.view.Digest(k)
 }
 
-// await returns when the catalog has answered for all keys, or when ctx ends.
+// await returns when the catalog has answered at all, and for all keys, or when ctx ends.
 func (d *discovery) await(ctx context.Context, keys []catalog.Key) {
 	for {
 		d.mu.Lock()
 		changed := d.changed
-		missing := slices.ContainsFunc(keys, func(k catalog.Key) bool { _, ok := d.view.Get(k); return !ok })
+		missing := !d.heard || slices.ContainsFunc(keys, func(k catalog.Key) bool { _, ok := d.view.Get(k); return !ok })
 		d.mu.Unlock()
 		if !missing {
 			return
@@ -209,6 +211,18 @@ func (c *Controller) addEndpoints(bodies map[string][]byte, g *model.Gateway, ch
 	return nil
 }
 
+// inform makes a build one of what the catalog has: it asks, and compiles once more with registrations that it only
+// then tells of, so that a restart does not take their routes away for a moment.
+func (c *Controller) inform(ctx context.Context, b *Build, patience time.Duration) {
+	c.ask(ctx, b, patience)
+	if slices.Equal(c.discovery.registrations(), asked(b.Registrations)) {
+		return
+	}
+	if c.compile(b); !b.Problems.Failed() {
+		c.ask(ctx, b, patience)
+	}
+}
+
 // ask makes the catalog's watches those that a build needs, and waits a while for its word on those that are new.
 func (c *Controller) ask(ctx context.Context, b *Build, patience time.Duration) {
 	keys := keysOf(b.Config)
@@ -233,7 +247,7 @@ func (c *Controller) askAsBefore() {
 func (c *Controller) warnNoCatalog(b *Build) {
 	for _, g := range b.Config.Gateways {
 		for _, cl := range g.Clusters {
-			if cl.Discovery != nil {
+			if cl.Discovery != nil && !cl.Registered {
 				b.Problems.Add(policy.Problem{
 					Severity: policy.Warning, Code: policy.CodeNotSupported, Object: &policy.Ref{Kind: "Service", Name: cl.Service},
 					Message:    "Service " + cl.Service + " comes from Consul, but no Consul is asked: it answers 503",
@@ -244,12 +258,13 @@ func (c *Controller) warnNoCatalog(b *Build) {
 	}
 }
 
-// keysOf are what a config asks of the catalog, each once, in order.
+// keysOf are what a config asks of the catalog, each once, in order; not what registrations bring, which would keep
+// them there when they are gone.
 func keysOf(config *model.Config) []catalog.Key {
 	seen := map[catalog.Key]bool{}
 	for _, g := range config.Gateways {
 		for _, cl := range g.Clusters {
-			if cl.Discovery != nil {
+			if cl.Discovery != nil && !cl.Registered {
 				seen[keyOf(cl.Discovery)] = true
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/catalog"
 	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
@@ -50,6 +51,9 @@ func (c *Controller) register(ctx context.Context) {
 	if next.Problems.Failed() {
 		c.Log.Error("registrations could not be compiled; what was published stays", "problems", next.Problems.Render())
 		return
+	}
+	if len(next.Quarantined) > 0 {
+		next.Config = model.Quarantine(next.Config, next.Quarantined)
 	}
 	c.ask(ctx, next, newKeyPatience)
 	if err := c.translate(next); err != nil {

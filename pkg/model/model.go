@@ -78,6 +78,7 @@ type Cluster struct {
 	Protocol    Protocol
 	DNS         *HostPort  // looked up by Envoy; nil for a fixed or discovered set of endpoints
 	Discovery   *Discovery // endpoints come from a catalog; nil for all else
+	Registered  bool       // made for a registration, which the catalog brings without being asked for it
 	Endpoints   []Endpoint // by address; ignored with DNS and Discovery
 	Attachments []Attachment
 	// Digest is the content hash of all but the endpoints.

@@ -78,7 +78,7 @@ func (l *loop) serve(wanted <-chan []catalog.Key, out chan<- []catalog.Service) 
 	defer timer.Stop()
 	for {
 		batch, sink := l.prepare(timer), out
-		if len(batch) == 0 {
+		if batch == nil {
 			sink = nil
 		}
 		select {

@@ -25,7 +25,9 @@ type state struct {
 	// pending is what is to be sent; batched is the form it was offered in, nil if it has changed since.
 	pending map[catalog.Key]catalog.Service
 	batched []catalog.Service
-	starts  []catalog.Key
+	// announced says that the first batch was sent, which tells that all is known even where there is nothing.
+	announced bool
+	starts    []catalog.Key
 	// begun is when the first wanted list came; complete says that every key of it has been answered, or waited for.
 	begun    time.Time
 	complete bool
@@ -158,6 +160,7 @@ func (s *state) answer(a answered, now time.Time) {
 	if e.err = a.err; a.err != nil {
 		if e.failing.IsZero() {
 			e.failing = now
+			s.config.Log.Debug("consul: a query failed", "service", a.key.String(), "error", a.err)
 		}
 		s.shield.Observe(a.key, shield.Answer{Err: a.err}, now)
 		return
@@ -231,13 +234,18 @@ func (s *state) readOptIn(key catalog.Key, e *entry, instances []catalog.Instanc
 	case e.empty.IsZero():
 		e.empty = now
 		s.emptied[key] = e
+	case s.hasEnded(e) && !now.Before(e.empty.Add(s.config.Linger)):
+		e.optIn = nil
 	}
 }
 
-// mayGo says whether a service is there only because it opted in, and that is known to have ended.
-func (s *state) mayGo(e *entry) bool {
-	return e.optedIn && !e.wanted && !e.listed && s.optInsKnown && e.err == nil && !e.good.Before(e.since)
+// hasEnded says whether a service opted in once, and is known not to any more.
+func (s *state) hasEnded(e *entry) bool {
+	return e.optedIn && !e.listed && s.optInsKnown && e.err == nil && !e.good.Before(e.since)
 }
+
+// mayGo says whether a service is there only because it opted in, and that is known to have ended.
+func (s *state) mayGo(e *entry) bool { return !e.wanted && s.hasEnded(e) }
 
 // isGone says whether a service that may go does: it has instances that ask for nothing, or has had none for long.
 func (s *state) isGone(e *entry, instances []catalog.Instance, now time.Time) bool {
@@ -315,7 +323,7 @@ func (s *state) next() time.Time {
 		}
 	}
 	for _, e := range s.emptied {
-		if s.mayGo(e) {
+		if s.hasEnded(e) && (e.optIn != nil || !e.wanted) {
 			next = earlier(next, e.empty.Add(s.config.Linger))
 		}
 	}
@@ -329,10 +337,13 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// batch is what is to be sent now, in the order of keys; nothing before everything is known.
+// batch is what is to be sent now, in the order of keys; nil if nothing is, as before everything is known.
 func (s *state) batch(lost bool) []catalog.Service {
 	if !s.complete {
 		return nil
+	}
+	if !s.announced && len(s.pending) == 0 {
+		return []catalog.Service{}
 	}
 	if s.batched == nil && len(s.pending) > 0 {
 		for _, v := range s.pending {
@@ -356,7 +367,7 @@ func (s *state) sent(batch []catalog.Service) {
 		}
 	}
 	s.counts.updates.Add(int64(len(batch)))
-	s.batched = nil
+	s.batched, s.announced = nil, true
 }
 
 func (s *state) release(service string, now time.Time) int {
