@@ -91,3 +91,35 @@ func anchors(text string) map[string]bool {
 	}
 	return out
 }
+
+var (
+	mention = regexp.MustCompile("`sluice ([a-z]+)([^`\n]*)`|(?m:^sluice ([a-z]+)(.*)$)")
+	flag    = regexp.MustCompile(`--[a-z-]+`)
+)
+
+// TestCommandsThatAreNamedExist holds the commands and flags that pages name in passing against the reference.
+func TestCommandsThatAreNamedExist(t *testing.T) {
+	text, err := os.ReadFile("reference/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	help := map[string]string{"completion": ""}
+	for _, section := range strings.Split(string(text), "\n## sluice ")[1:] {
+		name, body, _ := strings.Cut(section, "\n")
+		help[name] = body
+	}
+	for page, text := range pages(t) {
+		for _, m := range mention.FindAllStringSubmatch(text, -1) {
+			name, rest := m[1]+m[3], m[2]+m[4]
+			body, ok := help[name]
+			if !ok {
+				t.Errorf("%s: there is no command sluice %s", page, name)
+			}
+			for _, f := range flag.FindAllString(rest, -1) {
+				if !strings.Contains(body, f+" ") {
+					t.Errorf("%s: sluice %s has no flag %s", page, name, f)
+				}
+			}
+		}
+	}
+}
