@@ -111,7 +111,7 @@ func (t *Translator) filterChain() ([]*hcmv3.HttpFilter, error) {
 			Name: f.Name, Disabled: !f.Always, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed},
 		})
 	}
-	router, err := feature.Pack(&routerv3.Router{SuppressEnvoyHeaders: true})
+	router, err := feature.Pack(&routerv3.Router{})
 	if err != nil {
 		return nil, err
 	}

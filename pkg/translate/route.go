@@ -26,6 +26,8 @@ func (t *Translator) routes(g *model.Gateway, out feature.Resources) error {
 	table := &routev3.RouteConfiguration{
 		Name:             model.RouteTableName(g.Name),
 		ValidateClusters: wrapperspb.Bool(false), // Envoy does not look inside the index; compile has followed every name
+		// How long a service took is in the log, and nobody else's business.
+		ResponseHeadersToRemove: []string{"x-envoy-upstream-service-time"},
 	}
 	config := metadata("config", TableDigest(g))
 	for _, v := range g.Hosts {
