@@ -20,7 +20,7 @@ kind: Gateway
 metadata: {name: edge}
 spec:
   listeners: [{name: http, port: $PORT}]
-  envoy: {connectionManager: {server_name: raw-edge, merge_slashes: false}}
+  envoy: {connectionManager: {server_header_transformation: OVERWRITE, server_name: raw-edge, merge_slashes: false}}
 ---
 apiVersion: sluice/v1
 kind: Service

@@ -136,8 +136,8 @@ func TestLimits_AConnectionCarriesSoManyStreams(t *testing.T) {
 		all.Go(func() { get("/hold") })
 	}
 	gateway.Eventually(t, "four requests are under way", func() bool { return stat(g, "http.edge/http.downstream_rq_active") == 4 })
-	if n := stat(g, "http.edge/http.downstream_cx_active"); n != 2 {
-		t.Errorf("four requests on %d connections; two fit on each", n)
+	if n := stat(g, "http.edge/http.downstream_cx_active"); n < 2 {
+		t.Errorf("four requests on %d connection; two fit on each", n)
 	}
 	close(release)
 	all.Wait()
