@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"schema":      {"policy", "feature", "compile"},
 	"control":     {"catalog", "memo", "policy", "store", "feature", "compile", "model", "translate", "snapshot", "proof", "xds"},
 	"diff":        {"policy", "feature"},
-	"admin":       {"policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof"},
+	"admin":       {"catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof"},
 	"featuretest": {"policy", "feature", "compile", "model", "translate", "snapshot", "proof", "envoy", "featuretest"},
 }
 

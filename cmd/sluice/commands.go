@@ -15,7 +15,8 @@ func commands(a *app) []*cobra.Command {
 			newValidateCommand(a), newTranslateCommand(a), newSchemaCommand(a)),
 		grouped("server",
 			newApplyCommand(a), newPlanCommand(a), newGetCommand(a), newDeleteCommand(a), newHistoryCommand(a), newRollbackCommand(a),
-			newExportCommand(a), newImportCommand(a), newEnvoysCommand(a), newWhyCommand(a), newExplainCommand(a)),
+			newExportCommand(a), newImportCommand(a), newEnvoysCommand(a), newWhyCommand(a), newExplainCommand(a),
+			newCatalogCommand(a)),
 		[]*cobra.Command{newVersionCommand(a)},
 	)
 }

@@ -46,6 +46,9 @@ func envoys(ctx context.Context, a *app, o envoysOptions) error {
 }
 
 func printEnvoys(w io.Writer, list *admin.Envoys, now time.Time) {
+	if list.Note != "" {
+		defer fmt.Fprintf(w, "note: Consul %s\n", list.Note)
+	}
 	if len(list.Envoys) == 0 {
 		fmt.Fprintln(w, "no Envoy has connected: sluice bootstrap --gateway NAME prints what one is started with")
 		return

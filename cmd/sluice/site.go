@@ -78,13 +78,15 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.xds.Metrics())
 	registry.MustRegister(s.controller.Collectors()...)
-	if s.consul != nil {
-		registry.MustRegister(s.consul)
-	}
-	s.api = admin.New(admin.Config{
+	api := admin.Config{
 		Controller: s.controller, Store: c.store, Envoys: s.xds.Envoys, Features: a.features, Metrics: registry,
 		Log: c.log, Hosts: d.hosts, ReadOnly: c.readOnly, Version: readVersion().Version,
-	})
+	}
+	if s.consul != nil {
+		registry.MustRegister(s.consul)
+		api.Catalog = s.consul
+	}
+	s.api = admin.New(api)
 	return s
 }
 

@@ -44,6 +44,8 @@ type Config struct {
 	// Envoys are the Envoys that are known.
 	Envoys   func() []xds.EnvoyStatus
 	Features feature.Set
+	// Catalog is where services come from, nil where none is asked.
+	Catalog Catalog
 	// Metrics is what /metrics shows.
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger

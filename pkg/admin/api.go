@@ -110,4 +110,12 @@ type ImportResult struct {
 type Envoys struct {
 	Serving uint64            `json:"serving"`
 	Envoys  []xds.EnvoyStatus `json:"envoys"`
+	// Note says that the endpoints of all of them may be old, since the catalog cannot be asked.
+	Note string `json:"note,omitempty"`
+}
+
+// Why is how far an object has come, with what the catalog knows of the services that it asks for.
+type Why struct {
+	control.Journey
+	Catalog []CatalogService `json:"catalog,omitempty"`
 }

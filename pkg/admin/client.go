@@ -119,8 +119,18 @@ func (c *Client) Envoys(ctx context.Context) (*Envoys, error) {
 }
 
 // Why is how far an object has come.
-func (c *Client) Why(ctx context.Context, ref policy.Ref) (*control.Journey, error) {
-	return call[control.Journey](ctx, c, http.MethodGet, "/v1/why/"+url.PathEscape(ref.Kind)+"/"+url.PathEscape(ref.Name), nil)
+func (c *Client) Why(ctx context.Context, ref policy.Ref) (*Why, error) {
+	return call[Why](ctx, c, http.MethodGet, "/v1/why/"+url.PathEscape(ref.Kind)+"/"+url.PathEscape(ref.Name), nil)
+}
+
+// Catalog is the services that Consul is watched for.
+func (c *Client) Catalog(ctx context.Context) (*CatalogStatus, error) {
+	return call[CatalogStatus](ctx, c, http.MethodGet, "/v1/catalog", nil)
+}
+
+// Release lets go of what is held.
+func (c *Client) Release(ctx context.Context, r ReleaseRequest) (*ReleaseResult, error) {
+	return call[ReleaseResult](ctx, c, http.MethodPost, "/v1/catalog/release", r)
 }
 
 // Import sends an export.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
 )
 
 // livez says that the program answers.
@@ -37,7 +39,46 @@ func (s *Server) checks(ready error) string {
 	} else {
 		check("published", errStarting)
 	}
+	if s.Catalog != nil {
+		b.WriteString(catalogCheck(s.Catalog.Summary()))
+	}
 	return b.String()
+}
+
+// catalogCheck is what there is to say of the catalog. What is stale or held is served all the same: it is marked, but
+// does not make the server unready.
+func catalogCheck(sum consul.Summary) string {
+	var b strings.Builder
+	warn := func(format string, args ...any) { fmt.Fprintf(&b, "[!] consul: "+format+"\n", args...) }
+	if note := staleNote(sum); note != "" {
+		warn("%s", note)
+	} else {
+		fmt.Fprintf(&b, "[+] consul: %s, %d services watched\n", sum.Address, sum.Services)
+	}
+	if sum.OptInsError != "" {
+		warn("it cannot be found out who opts in: %s", sum.OptInsError)
+	}
+	if sum.Cure != "" {
+		warn("%s", sum.Cure)
+	}
+	if !sum.FrozenUntil.IsZero() {
+		warn("removals are frozen until %s: %s; `sluice catalog release --all` ends it", clock(sum.FrozenUntil), sum.FrozenWhy)
+	}
+	return b.String()
+}
+
+// staleNote says that what is known may be old, and what to do; "" when it is not.
+func staleNote(sum consul.Summary) string {
+	switch {
+	case sum.Error != "" && sum.Seen.IsZero():
+		return fmt.Sprintf("%s never answered: %s; the last known endpoints are served: see that the agent runs, or correct --consul", sum.Address, sum.Error)
+	case sum.Error != "":
+		return fmt.Sprintf("%s stale since %s UTC: %s; the last known endpoints are served: see that the agent runs and has a leader",
+			sum.Address, clock(sum.Seen), sum.Error)
+	case sum.Stale > 0:
+		return fmt.Sprintf("%s: %d of %d services are stale and served as last known: `sluice catalog` says why", sum.Address, sum.Stale, sum.Services)
+	}
+	return ""
 }
 
 func text(w http.ResponseWriter, status int, body string) {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/explain"
 	"github.com/sluice-gateway/sluice/pkg/store"
 )
@@ -41,7 +40,9 @@ func operations() []operation {
 		get("history", "/v1/revisions", "The newest revisions, newest first.", History{}, (*Server).history,
 			parameter{"limit", "integer", "How many; all that are kept when 0. Default 50."}),
 		get("envoys", "/v1/envoys", "The Envoys, and what each has.", Envoys{}, (*Server).envoys),
-		get("why", "/v1/why/{kind}/{name}", "How far an object has come, at each Envoy.", control.Journey{}, (*Server).why),
+		get("why", "/v1/why/{kind}/{name}", "How far an object, or a Registration, has come, at each Envoy.", Why{}, (*Server).why),
+		get("catalog", "/v1/catalog", "The services that Consul is watched for.", CatalogStatus{}, (*Server).catalog),
+		post("release", "/v1/catalog/release", false, "Let go of instances that are held though they are not registered any more.", (*Server).release),
 	}
 }
 

@@ -27,6 +27,8 @@ type status struct {
 	Gateways  []gatewayStatus
 	Envoys    []xds.EnvoyStatus
 	Revisions []store.Revision
+	Catalog   *CatalogStatus
+	Note      string
 	Now       time.Time
 }
 
@@ -49,6 +51,9 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	if view.Revisions, err = s.Store.History(r.Context(), 10); err != nil {
 		s.refuse(w, r, err)
 		return
+	}
+	if s.Catalog != nil {
+		view.Catalog, view.Note = s.catalogStatus(), s.staleNote()
 	}
 	if view.Serving != nil {
 		view.Gateways = gatewayStatuses(view.Serving)

@@ -63,7 +63,7 @@ func (s *Server) serving() uint64 {
 }
 
 func (s *Server) envoys(*http.Request) (any, error) {
-	return &Envoys{Serving: s.serving(), Envoys: append([]xds.EnvoyStatus{}, s.Envoys()...)}, nil
+	return &Envoys{Serving: s.serving(), Envoys: append([]xds.EnvoyStatus{}, s.Envoys()...), Note: s.staleNote()}, nil
 }
 
 func (s *Server) why(r *http.Request) (any, error) {
@@ -74,5 +74,5 @@ func (s *Server) why(r *http.Request) (any, error) {
 	// Lists are lists, also empty ones.
 	j.Compiled = append([]string{}, j.Compiled...)
 	j.Envoys = append([]control.JourneyAtEnvoy{}, j.Envoys...)
-	return j, nil
+	return &Why{*j, s.watched(j.Asks)}, nil
 }

@@ -20,6 +20,7 @@ const (
 	maxOptInPath   = 200
 	maxOptInHost   = 253
 	maxName        = 63
+	maxService     = 128
 	maxQuotedValue = 40
 	maxProblemIDs  = 5
 )
@@ -66,6 +67,9 @@ func ReadOptIn(service string, instances []Instance) *OptIn {
 	votes, refused := map[request][]string{}, map[string][]string{}
 	for _, i := range instances {
 		r, asks, err := readRequest(i)
+		if asks && err == nil {
+			err = checkService(service, r)
+		}
 		switch {
 		case !asks:
 		case err != nil:
@@ -183,13 +187,25 @@ func quoted(value string) string {
 }
 
 var (
-	errName  = errors.New("a name has 1 to 63 lower-case letters, digits and -, and begins and ends with a letter or digit")
-	errHost  = errors.New("a host is a name in lower case, such as orders.example, without port, wildcard or scheme")
-	errPath  = errors.New("a path begins with / and has lower-case letters, digits and -._~ between single slashes")
-	errDots  = errors.New("a path has no segments . and ..")
-	errLong  = fmt.Errorf("a path has at most %d characters", maxOptInPath)
-	errSlash = errors.New("a path begins with /")
+	errName    = errors.New("a name has 1 to 63 lower-case letters, digits and -, and begins and ends with a letter or digit")
+	errService = fmt.Errorf("the name of a service that opts in has at most %d letters, digits and -._", maxService)
+	errHost    = errors.New("a host is a name in lower case, such as orders.example, without port, wildcard or scheme")
+	errPath    = errors.New("a path begins with / and has lower-case letters, digits and -._~ between single slashes")
+	errDots    = errors.New("a path has no segments . and ..")
+	errLong    = fmt.Errorf("a path has at most %d characters", maxOptInPath)
+	errSlash   = errors.New("a path begins with /")
 )
+
+// checkService says whether a service's name may name a route, and its path where none is asked for.
+func checkService(service string, r request) error {
+	if len(service) > maxService || !only(strings.ToLower(service), "-._") {
+		return fmt.Errorf("service %s: %w", quoted(service), errService)
+	}
+	if err := checkPath("/" + service); r.path == "" && err != nil {
+		return fmt.Errorf("%s is missing, and /%s cannot stand for it: %w", MetaPath, service, err)
+	}
+	return nil
+}
 
 func checkName(name string) error {
 	if len(name) > maxName || !label(name) {

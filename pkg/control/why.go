@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/sluice-gateway/sluice/pkg/catalog"
+	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/xds"
@@ -28,8 +31,12 @@ type Journey struct {
 	Unused string     `json:"unused,omitempty"`
 	Proof  ProofState `json:"proof"`
 	// Quarantined is Envoy's reason when something stands in for it.
-	Quarantined string           `json:"quarantined,omitempty"`
-	Envoys      []JourneyAtEnvoy `json:"envoys"`
+	Quarantined string `json:"quarantined,omitempty"`
+	// Asks are what it asks of the catalog.
+	Asks []catalog.Key `json:"asks,omitempty"`
+	// Registration is what became of a registration; nil for what is written.
+	Registration *Fate            `json:"registration,omitempty"`
+	Envoys       []JourneyAtEnvoy `json:"envoys"`
 }
 
 // JourneyAtEnvoy is how far an object has come at one Envoy.
@@ -49,8 +56,11 @@ type JourneyOfPart struct {
 	Answer string `json:"answer"`
 }
 
-// Why follows an object on its way to the Envoys. ErrUnknownObject when it is not stored.
+// Why follows an object, or a registration, on its way to the Envoys. ErrUnknownObject when it is not there.
 func (c *Controller) Why(ctx context.Context, ref policy.Ref) (*Journey, error) {
+	if b := c.serving.Load(); ref.Kind == KindRegistration && b != nil {
+		return c.whyRegistration(b, ref.Name)
+	}
 	head, objects, err := c.Store.Head(ctx)
 	if err != nil {
 		return nil, err
@@ -75,12 +85,29 @@ func (c *Controller) Why(ctx context.Context, ref policy.Ref) (*Journey, error) 
 	for _, name := range j.Compiled {
 		j.Quarantined = cmp.Or(j.Quarantined, b.Quarantined[name])
 	}
+	j.Asks = asksOf(b, ref)
+	c.addEnvoys(j, parts)
+	return j, nil
+}
+
+func (c *Controller) addEnvoys(j *Journey, parts []part) {
 	for _, e := range c.Publisher.Envoys() {
 		if at := c.atEnvoy(e, parts); len(at.Parts) > 0 {
 			j.Envoys = append(j.Envoys, at)
 		}
 	}
-	return j, nil
+}
+
+// asksOf are what a Service asks of the catalog.
+func asksOf(b *Build, ref policy.Ref) []catalog.Key {
+	for _, g := range b.Config.Gateways {
+		for _, cl := range g.Clusters {
+			if ref.Kind == "Service" && cl.Service == ref.Name && cl.Discovery != nil && !cl.Registered {
+				return []catalog.Key{keyOf(cl.Discovery)}
+			}
+		}
+	}
+	return nil
 }
 
 // part is the resources of one gateway that an object is in.
@@ -154,8 +181,12 @@ func (p *part) addGateway(g *model.Gateway, name string) {
 }
 
 func (p *part) addCluster(g *model.Gateway, service string) {
+	p.addClusters(g, func(c *model.Cluster) bool { return c.Service == service && !c.Registered })
+}
+
+func (p *part) addClusters(g *model.Gateway, chosen func(*model.Cluster) bool) {
 	for _, c := range g.Clusters {
-		if c.Service != service {
+		if !chosen(c) {
 			continue
 		}
 		p.names = append(p.names, c.Name)
@@ -168,10 +199,14 @@ func (p *part) addCluster(g *model.Gateway, service string) {
 
 // addRoutes takes a Route's own routes, and those that any other object's blocks hold on.
 func (p *part) addRoutes(g *model.Gateway, ref policy.Ref) {
+	p.addRoutesWhere(g, func(r *model.Route) bool { return concerns(r, ref) })
+}
+
+func (p *part) addRoutesWhere(g *model.Gateway, chosen func(*model.Route) bool) {
 	seen := map[string]bool{}
 	for _, v := range g.Hosts {
 		for _, r := range v.Routes {
-			if !seen[r.Name] && concerns(r, ref) {
+			if !seen[r.Name] && chosen(r) {
 				seen[r.Name] = true
 				p.names = append(p.names, r.Name)
 			}
@@ -183,8 +218,11 @@ func (p *part) addRoutes(g *model.Gateway, ref policy.Ref) {
 }
 
 func concerns(r *model.Route, ref policy.Ref) bool {
-	if ref.Kind == "Route" {
+	switch ref.Kind {
+	case "Route":
 		return r.Route == ref.Name
+	case compile.KindTemplate:
+		return strings.HasPrefix(r.Name, ref.Name+"/")
 	}
 	return slices.ContainsFunc(r.Attachments, func(a model.Attachment) bool { return a.Via == ref.Name })
 }

@@ -29,8 +29,9 @@ type ServiceStatus struct {
 	Flapping []string
 	// Problems are registrations that were left out, and why.
 	Problems []string
-	// OptIn is what its registration asks for, nil if nothing.
-	OptIn *catalog.OptIn
+	// OptIn is what its registration asks for, nil if nothing. Without instances, it stands until EmptyUntil.
+	OptIn      *catalog.OptIn
+	EmptyUntil time.Time
 }
 
 // Summary is what an operator should see of Consul as a whole.
@@ -76,6 +77,9 @@ func (s *state) status(key catalog.Key, e *entry, lost error, seen, now time.Tim
 		if i.Usable() {
 			v.Usable++
 		}
+	}
+	if !e.empty.IsZero() {
+		v.EmptyUntil = e.empty.Add(s.config.Linger)
 	}
 	since, why := e.freshness(lost, seen)
 	if v.Error = why; why != "" {
