@@ -20,12 +20,14 @@ type cursor struct {
 	index uint64
 	// exact asks the leader, once a server that lost touch with it answered.
 	exact bool
+	// doubted says that the last query failed: the next one does not wait, to learn whether all is as it was.
+	doubted bool
 }
 
 // options are those of the next query; it blocks for wait, or not at all if that is 0.
 func (c cursor) options(wait time.Duration, token string) *api.QueryOptions {
 	q := &api.QueryOptions{AllowStale: !c.exact, Token: token}
-	if wait > 0 {
+	if wait > 0 && !c.doubted {
 		q.WaitIndex, q.WaitTime = c.index, wait
 	}
 	return q
@@ -37,13 +39,13 @@ func (c cursor) next(meta *api.QueryMeta) (cursor, bool) {
 	if meta.LastIndex < c.index {
 		return cursor{}, true
 	}
-	return cursor{max(meta.LastIndex, 1), c.exact}, meta.LastIndex == 0
+	return cursor{index: max(meta.LastIndex, 1), exact: c.exact}, meta.LastIndex == 0
 }
 
 // failed is the cursor after a failure: of a server that is behind the leader is asked, at the same index.
 func (c cursor) failed(err error) cursor {
 	var behind errBehind
-	return cursor{c.index, c.exact || errors.As(err, &behind)}
+	return cursor{c.index, c.exact || errors.As(err, &behind), true}
 }
 
 // believable says why an answer may not be used. An answer out of a stream says nothing about a leader: the agent

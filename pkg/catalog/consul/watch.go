@@ -123,7 +123,7 @@ func (w *watch[T]) query(ctx, epoch context.Context, at cursor, blocks bool) (r 
 		err = believable(meta, w.config.MaxContact)
 	}
 	if err != nil && epoch.Err() != nil {
-		return r, at, true
+		return r, at.failed(err), true
 	}
 	if err != nil {
 		w.counts.failed(err)
