@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -100,7 +99,7 @@ func writeDocuments(w io.Writer, objects []policy.Object) error {
 func printObjects(w io.Writer, objects []policy.Object) {
 	var rows [][]string
 	for _, o := range objects {
-		rows = append(rows, []string{o.Kind, o.Name, o.File + ":" + strconv.Itoa(o.Line), orDash(o.Source)})
+		rows = append(rows, []string{o.Kind, o.Name, o.Place(), orDash(o.Source)})
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(w, "nothing is stored")

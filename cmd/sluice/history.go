@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,8 +60,8 @@ func printHistory(w io.Writer, h *admin.History) {
 			number += "*"
 		}
 		var configs []string
-		for _, digest := range r.Snapshots {
-			configs = append(configs, digest)
+		for _, gateway := range slices.Sorted(maps.Keys(r.Snapshots)) {
+			configs = append(configs, gateway+"="+r.Snapshots[gateway])
 		}
 		rows = append(rows, []string{number, r.Time.Local().Format(time.DateTime), orDash(r.Who), strconv.Itoa(r.Set), strconv.Itoa(r.Deleted),
 			orDash(strings.Join(r.Sources, ",")), orDash(strings.Join(configs, ",")), r.Message})

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -96,10 +98,9 @@ func (a *app) printPlan(w io.Writer, r *admin.PlanResult) {
 	}
 	fmt.Fprintf(w, "\non revision %d: %d to add, %d to change, %d to delete, %d to move; %s\n",
 		r.Base, actions[diff.Add], actions[diff.Modify], actions[diff.Delete], actions[diff.Move], proofText(r.Proof))
-	for mark, text := range map[diff.Mark]string{diff.Security: "bear on security", diff.Drains: "drain connections", diff.Raw: "hold raw Envoy fields"} {
-		if marks[mark] > 0 {
-			fmt.Fprintf(w, "%s %s\n", a.paint(a.terminal, red, "!"), fmt.Sprintf("%s: changes that %s", count(marks[mark], "object"), text))
-		}
+	effects := map[diff.Mark]string{diff.Security: "bear on security", diff.Drains: "drain connections", diff.Raw: "hold raw Envoy fields"}
+	for _, mark := range slices.Sorted(maps.Keys(marks)) {
+		fmt.Fprintf(w, "%s %s: changes that %s\n", a.paint(a.terminal, red, "!"), count(marks[mark], "object"), effects[mark])
 	}
 }
 

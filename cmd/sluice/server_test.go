@@ -36,7 +36,7 @@ func TestServeFromFirstApplyToImport(t *testing.T) {
 	w.write("p/a.yaml", policies(8080, "hello"))
 	w.run("get").wants(t, 0, "nothing is stored")
 	w.run("history").wants(t, 0, "nothing was ever applied")
-	w.run("plan", "-f", "p", "--out", "plan.json").wants(t, 2, "+ Route/hello", "    + ", "2 to add", "proven", "drain connections")
+	w.run("plan", "-f", "p", "--out", "plan.json").wants(t, 2, "+ Route/hello", "    + ", "2 to add", "proven")
 	w.run("apply", "--plan", "plan.json", "-m", "first").wants(t, 0, "revision 1: 2 objects set", "proven", "no Envoy is connected")
 	w.run("apply", "--plan", "plan.json").wants(t, 4, "conflict", "revision 1")
 	w.run("plan", "-f", "p").wants(t, 0, "no changes")

@@ -228,7 +228,7 @@ func changes(objects []policy.Object, r Request) (map[policy.Ref]*Change, []poli
 		if ch, ok := out[o.Ref]; ok {
 			twice.Add(policy.Problem{
 				Severity: policy.Error, Code: policy.CodeDuplicate, File: o.File, Line: o.Line, Column: 1,
-				Message: fmt.Sprintf("%s is already defined at %s:%d", o.Ref, ch.After.File, ch.After.Line),
+				Message: fmt.Sprintf("%s is already defined at %s", o.Ref, ch.After.Place()),
 			})
 			continue
 		}

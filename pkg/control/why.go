@@ -69,7 +69,7 @@ func (c *Controller) Why(ctx context.Context, ref policy.Ref) (*Journey, error) 
 	if i < 0 {
 		return nil, fmt.Errorf("%w: %s", ErrUnknownObject, ref)
 	}
-	j := &Journey{Object: ref, Place: fmt.Sprintf("%s:%d", objects[i].File, objects[i].Line), Stored: head.Number}
+	j := &Journey{Object: ref, Place: objects[i].Place(), Stored: head.Number}
 	b := c.serving.Load()
 	if b == nil {
 		return nil, errors.New("nothing is published yet")

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/aymanbagabas/go-udiff"
@@ -83,9 +82,12 @@ func Of(features feature.Set, before, after *policy.Object) Object {
 	out.Content = changedContent(before, after)
 	out.Lines = lines(old, new, m.lines(before), m.lines(after))
 	marks := map[Mark]bool{}
-	for _, l := range out.Lines {
-		if l.Mark != "" {
-			marks[l.Mark] = true
+	for i, l := range out.Lines {
+		if l.Mark == Drains && before == nil { // a listener that is new has no connections
+			out.Lines[i].Mark = ""
+		}
+		if mark := out.Lines[i].Mark; mark != "" {
+			marks[mark] = true
 		}
 	}
 	out.Marks = slices.Sorted(maps.Keys(marks))
@@ -276,4 +278,4 @@ func strongest(a, b Mark) Mark {
 	return cmp.Or(b, a)
 }
 
-func place(o *policy.Object) string { return o.File + ":" + strconv.Itoa(o.Line) }
+func place(o *policy.Object) string { return o.Place() }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Ref names one object: its kind and metadata.name.
@@ -37,6 +39,18 @@ type Object struct {
 	Source string `json:"source,omitempty"`
 	// Content holds the files that the document names (schemas, bodies), by the name written there.
 	Content map[string]string `json:"content,omitempty"`
+}
+
+// Place is where the document begins to say something, past its marker and first comments: file:line.
+func (o Object) Place() string {
+	line := o.Line
+	for l := range strings.Lines(o.Text) {
+		if l = strings.TrimSpace(strings.TrimPrefix(l, "---")); l != "" && l[0] != '#' {
+			break
+		}
+		line++
+	}
+	return o.File + ":" + strconv.Itoa(line)
 }
 
 // Digest is the content hash of everything in the object.
