@@ -93,7 +93,7 @@ func TestActions(t *testing.T) {
 		marks         []diff.Mark
 		content       []string
 	}{
-		{"add", nil, o, diff.Add, []diff.Mark{diff.Drains}, nil},
+		{"add", nil, o, diff.Add, nil, nil},
 		{"delete", o, nil, diff.Delete, []diff.Mark{diff.Drains}, nil},
 		{"move", o, &moved, diff.Move, nil, nil},
 		{"content", o, &filled, diff.Modify, nil, []string{"x"}},
