@@ -46,10 +46,7 @@ type Only struct {
 
 // UnmarshalNode reads either form.
 func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
-	if at.Node.Kind == policy.Scalar {
-		if s.Off = at.Node.Value == "off"; !s.Off {
-			p.Suggestf(at, policy.CodeValue, "write off, or a mapping", "%s is %q", at.Path, at.Node.Value)
-		}
+	if s.Off = policy.IsOff(at, p); s.Off {
 		return
 	}
 	type plain Spec
@@ -59,7 +56,7 @@ func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
 // JSONSchema describes both forms.
 func (Spec) JSONSchema() *jsonschema.Schema {
 	type plain Spec
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string", Enum: []any{"off"}}, policy.TypeSchema(plain{})}}
+	return policy.OrOff(plain{})
 }
 
 // Validate implements feature.Spec.

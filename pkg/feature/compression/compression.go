@@ -48,10 +48,7 @@ func contentTypes() []string {
 
 // UnmarshalNode reads either form.
 func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
-	if at.Node.Kind == policy.Scalar {
-		if s.Off = at.Node.Value == "off"; !s.Off {
-			p.Suggestf(at, policy.CodeValue, "write off, {} or a mapping", "%s is %q", at.Path, at.Node.Value)
-		}
+	if s.Off = policy.IsOff(at, p); s.Off {
 		return
 	}
 	type plain Spec
@@ -61,7 +58,7 @@ func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
 // JSONSchema describes both forms.
 func (Spec) JSONSchema() *jsonschema.Schema {
 	type plain Spec
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string", Enum: []any{"off"}}, policy.TypeSchema(plain{})}}
+	return policy.OrOff(plain{})
 }
 
 // maxMinBytes is far above what anyone means, and what Envoy takes.
