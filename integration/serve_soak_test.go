@@ -30,12 +30,13 @@ type served struct {
 	cmd        *exec.Cmd
 	log        *gateway.Buffer
 	envoyAdmin string
+	args       []string // more of them
 }
 
-// startServed builds and starts the program on an empty store.
-func startServed(t *testing.T) *served {
+// startServed builds and starts the program on an empty store, with more arguments.
+func startServed(t *testing.T, args ...string) *served {
 	t.Helper()
-	s := &served{t: t, dir: t.TempDir(), log: &gateway.Buffer{}}
+	s := &served{t: t, dir: t.TempDir(), log: &gateway.Buffer{}, args: args}
 	s.xds, s.admin = fmt.Sprintf("127.0.0.1:%d", gateway.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", gateway.FreePort(t))
 	s.binary = filepath.Join(s.dir, "sluice")
 	if out, err := exec.Command("go", "build", "-trimpath", "-o", s.binary, "../cmd/sluice").CombinedOutput(); err != nil {
@@ -60,6 +61,7 @@ func startServed(t *testing.T) *served {
 func (s *served) start() {
 	s.t.Helper()
 	s.cmd = exec.Command(s.binary, "serve", "--store", filepath.Join(s.dir, "store.db"), "--listen-xds", s.xds, "--listen-admin", s.admin, "--envoy", featuretest.Envoy(s.t))
+	s.cmd.Args = append(s.cmd.Args, s.args...)
 	s.cmd.Env = []string{"HOME=" + s.dir, "PATH=" + os.Getenv("PATH")}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {

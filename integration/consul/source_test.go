@@ -33,6 +33,7 @@ func TestSource_FollowsRegistrationsAndChecks(t *testing.T) {
 	want := []catalog.Instance{{
 		ID: "one/orders-1", Address: "127.0.0.1", Port: 20001, Weight: 7, Health: catalog.Passing, Meta: map[string]string{"version": "2"},
 		Tags: []string{"v2"}, Node: "one", Datacenter: "dc1", NodeMeta: s.Instances[0].NodeMeta,
+		Registered: s.Instances[0].Registered,
 	}}
 	if d := cmp.Diff(want, s.Instances); d != "" {
 		t.Error(d)
@@ -133,7 +134,7 @@ func TestSource_OptIns(t *testing.T) {
 	a.Register(r)
 	w.until("menu opted in", func() bool { s, _ := w.view.Get(menu); return s.OptIn != nil && len(s.Instances) == 1 })
 	s, _ := w.view.Get(menu)
-	if d := cmp.Diff(&catalog.OptIn{Service: "menu", Template: "team", Path: "/menu", Host: "api.food.example", Instances: 1}, s.OptIn); d != "" {
+	if d := cmp.Diff(&catalog.OptIn{Service: "menu", Template: "team", Path: "/menu", Host: "api.food.example", Instances: 1, Since: s.OptIn.Since}, s.OptIn); d != "" {
 		t.Error(d)
 	}
 	r = registration("tagged", 1)

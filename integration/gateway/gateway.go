@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/envoy"
+	"github.com/sluice-gateway/sluice/pkg/catalog"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/feature/all"
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
@@ -48,9 +49,23 @@ type Gateway struct {
 	admin string
 }
 
+// Option changes what Start makes of a control plane.
+type Option func(*options)
+
+type options struct {
+	catalog catalog.Source
+	log     *slog.Logger
+}
+
+// FromCatalog lets services and registrations come from a source, which runs until the test ends.
+func FromCatalog(s catalog.Source) Option { return func(o *options) { o.catalog = s } }
+
+// LogTo is where the control plane logs.
+func LogTo(log *slog.Logger) Option { return func(o *options) { o.log = log } }
+
 // Start applies the policies, starts Envoy and waits until it serves them. `$PORT` in the files becomes a free port;
 // a Gateway `edge` that listens there is added where the files have none.
-func Start(t testing.TB, files map[string]string) *Gateway {
+func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 	t.Helper()
 	binary := featuretest.Envoy(t)
 	g := &Gateway{t: t, Port: FreePort(t), Log: &Buffer{}}
@@ -64,15 +79,46 @@ func Start(t testing.TB, files map[string]string) *Gateway {
 	served := make(chan error, 1)
 	go func() { served <- g.XDS.Run(ctx, lis) }()
 	t.Cleanup(func() { cancel(); <-served })
-	g.Controller = control.New(control.Config{
-		Features: all.Features(), Store: store.NewMemory(store.Options{}), Publisher: g.XDS,
-		Prover: &proof.Prover{Binary: binary, Dir: t.TempDir()}, Log: slog.New(slog.DiscardHandler), Loopback: true,
-	})
+	g.Controller = controller(t, g.XDS, &proof.Prover{Binary: binary, Dir: t.TempDir()}, with)
 	if err := g.Apply(files); err != nil {
 		t.Fatal(err)
 	}
 	g.startEnvoy(binary, lis.Addr().String())
 	return g
+}
+
+// controller is a control plane, which also follows its catalog until the test ends.
+func controller(t testing.TB, publisher control.Publisher, prover control.Prover, with []Option) *control.Controller {
+	o := options{log: slog.New(slog.DiscardHandler)}
+	for _, set := range with {
+		set(&o)
+	}
+	c := control.New(control.Config{
+		Features: all.Features(), Store: store.NewMemory(store.Options{}), Publisher: publisher, Prover: prover, Log: o.log,
+		Loopback: true, Catalog: o.catalog != nil,
+	})
+	if o.catalog != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- c.Discover(ctx, o.catalog) }()
+		t.Cleanup(func() { cancel(); <-done })
+	}
+	return c
+}
+
+// Fresh is what another control plane, which knew nothing, makes of the same policies.
+func (g *Gateway) Fresh(files map[string]string, with ...Option) *control.Build {
+	g.t.Helper()
+	objects, err := g.objects(files)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	c := controller(g.t, xds.New(xds.Config{}), nil, with)
+	result, err := c.Apply(context.Background(), control.Request{Set: objects, Source: "test"})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return result.Build
 }
 
 func (g *Gateway) startEnvoy(binary, server string) {

@@ -101,6 +101,8 @@ type Instance struct {
 	Tags       []string          `json:"tags,omitempty"`
 	Node       string            `json:"node,omitempty"`
 	Datacenter string            `json:"datacenter,omitempty"`
+	// Registered is when its registration last changed, as an index that only grows; 0 if the registry does not tell.
+	Registered uint64 `json:"-"`
 }
 
 // Usable says whether the instance wants traffic and can take it.

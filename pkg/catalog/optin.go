@@ -36,7 +36,7 @@ type OptIn struct {
 	Path string `json:"path,omitempty"`
 	// Host is lower case, without port; empty if not said.
 	Host string `json:"host,omitempty"`
-	// Since is when the service first came to the registry, as an index that only grows; 0 if it does not tell.
+	// Since is from when the service has asked for exactly this, as an index that only grows; 0 if nobody tells.
 	Since uint64 `json:"since,omitempty"`
 	// Instances is how many of them ask for exactly this.
 	Instances int `json:"instances,omitempty"`
@@ -54,6 +54,13 @@ type OptInProblem struct {
 	Count int `json:"count"`
 }
 
+// Follows takes over since when the same was asked for before, by instances that may be gone by now.
+func (o *OptIn) Follows(before *OptIn) {
+	if before != nil && before.Since > 0 && o.Template == before.Template && o.Host == before.Host && o.Path == before.Path {
+		o.Since = before.Since
+	}
+}
+
 // request is what one instance asks for.
 type request struct{ template, host, path string }
 
@@ -65,6 +72,7 @@ func (r request) compare(other request) int {
 // holds, and of equally many the alphabetically first; the others are reported.
 func ReadOptIn(service string, instances []Instance) *OptIn {
 	votes, refused := map[request][]string{}, map[string][]string{}
+	since := map[request]uint64{}
 	for _, i := range instances {
 		r, asks, err := readRequest(i)
 		if asks && err == nil {
@@ -76,21 +84,27 @@ func ReadOptIn(service string, instances []Instance) *OptIn {
 			refused[err.Error()] = append(refused[err.Error()], i.ID)
 		default:
 			votes[r] = append(votes[r], i.ID)
+			if first := since[r]; first == 0 || i.Registered < first {
+				since[r] = i.Registered
+			}
 		}
 	}
 	if len(votes)+len(refused) == 0 {
 		return nil
 	}
-	return decide(service, votes, refused)
+	o, chosen := decide(service, votes, refused)
+	o.Since = since[chosen]
+	return o
 }
 
-func decide(service string, votes map[request][]string, refused map[string][]string) *OptIn {
-	o := &OptIn{Service: service}
+func decide(service string, votes map[request][]string, refused map[string][]string) (o *OptIn, chosen request) {
+	o = &OptIn{Service: service}
 	order := slices.SortedFunc(maps.Keys(votes), func(a, b request) int {
 		return cmp.Or(cmp.Compare(len(votes[b]), len(votes[a])), a.compare(b))
 	})
 	for n, r := range order {
 		if n == 0 {
+			chosen = r
 			o.Template, o.Path, o.Host, o.Instances = r.template, r.path, r.host, len(votes[r])
 			continue
 		}
@@ -101,7 +115,7 @@ func decide(service string, votes map[request][]string, refused map[string][]str
 		ids := slices.Sorted(slices.Values(refused[reason]))
 		o.Problems = append(o.Problems, OptInProblem{reason, ids[:min(len(ids), maxProblemIDs)], len(ids)})
 	}
-	return o
+	return o, chosen
 }
 
 // String names a request in reasons.

@@ -65,6 +65,7 @@ type Controller struct {
 	// provenTemplates names the templates that the last proof of samples was about.
 	provenTemplates string
 	published       map[string]*snapshot.Snapshot
+	toldOptIns      map[toldOptIn]bool
 
 	serving atomic.Pointer[Build]
 	failure atomic.Pointer[string] // why what is stored is not what is served
@@ -75,7 +76,7 @@ func New(c Config) *Controller {
 	return &Controller{
 		Config: c, metrics: newMetrics(), discovery: newDiscovery(),
 		compiler: compile.New(c.Features), translator: translate.New(c.Features),
-		published: map[string]*snapshot.Snapshot{},
+		published: map[string]*snapshot.Snapshot{}, toldOptIns: map[toldOptIn]bool{},
 	}
 }
 

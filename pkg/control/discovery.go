@@ -140,6 +140,7 @@ func (c *Controller) discovered(ctx context.Context, keys []catalog.Key) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.noteOptIns(keys)
 	serving := c.serving.Load()
 	if serving == nil {
 		return

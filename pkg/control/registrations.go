@@ -29,18 +29,40 @@ func (d *discovery) registrations() []compile.Registration {
 	return slices.CompactFunc(out, func(a, b compile.Registration) bool { return a.Service == b.Service })
 }
 
-// refusedOptIns are what registrations ask for in a form that cannot be read, by service.
-func (d *discovery) refusedOptIns() map[string][]catalog.OptInProblem {
+// refusedOptIns are what registrations among these keys ask for in a form that cannot be read, by service.
+func (d *discovery) refusedOptIns(keys []catalog.Key) map[string][]catalog.OptInProblem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out := map[string][]catalog.OptInProblem{}
-	for _, s := range d.view.Services() {
-		if s.OptIn != nil && len(s.OptIn.Problems) > 0 {
+	for _, k := range keys {
+		if s, _ := d.view.Get(k); s.OptIn != nil && len(s.OptIn.Problems) > 0 {
 			out[s.OptIn.Service] = s.OptIn.Problems
 		}
 	}
 	return out
 }
+
+// noteOptIns tells, once, of opt-ins that cannot be read.
+func (c *Controller) noteOptIns(keys []catalog.Key) {
+	for service, problems := range c.discovery.refusedOptIns(keys) {
+		for _, p := range problems {
+			told := toldOptIn{service, p.Reason}
+			if c.toldOptIns[told] {
+				continue
+			}
+			if len(c.toldOptIns) >= maxTold {
+				clear(c.toldOptIns)
+			}
+			c.toldOptIns[told] = true
+			c.Log.Warn("an opt-in was refused", "service", service, "instances", p.Count, "reason", p.Reason)
+		}
+	}
+}
+
+// toldOptIn is a refusal that the log has. After maxTold of them it may be told again.
+type toldOptIn struct{ service, reason string }
+
+const maxTold = 10_000
 
 // register compiles once more with the registrations as they now are, and publishes. Registrations fill approved
 // templates with values of a checked alphabet: there is nothing to prove.

@@ -113,14 +113,16 @@ type registration = catalog.Instance
 
 func registrations(entries []*api.ServiceEntry, ranked bool) []registration {
 	list := make([]registration, 0, len(entries))
-	for n, e := range entries {
+	ranks := map[string]uint32{} // by node: Consul orders those by distance
+	for _, e := range entries {
 		if e == nil || e.Service == nil || e.Node == nil {
 			continue
 		}
 		r := fromEntry(e)
-		if ranked {
-			r.Rank = uint32(n)
+		if _, known := ranks[r.Node]; ranked && !known {
+			ranks[r.Node] = uint32(len(ranks))
 		}
+		r.Rank = ranks[r.Node]
 		list = append(list, r)
 	}
 	catalog.SortInstances(list)
@@ -137,6 +139,7 @@ func fromEntry(e *api.ServiceEntry) registration {
 	return registration{
 		ID: e.Node.Node + "/" + e.Service.ID, Address: address, Port: portOf(e.Service), Weight: weightOf(e.Service.Weights, health), Health: health,
 		Meta: e.Service.Meta, NodeMeta: e.Node.Meta, Tags: e.Service.Tags, Node: e.Node.Node, Datacenter: e.Node.Datacenter,
+		Registered: e.Service.ModifyIndex,
 	}
 }
 

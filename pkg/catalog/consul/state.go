@@ -229,7 +229,11 @@ func (s *state) readOptIn(key catalog.Key, e *entry, instances []catalog.Instanc
 	case !e.optedIn:
 		return
 	case len(instances) > 0:
+		before := e.optIn
 		e.optIn, e.empty = catalog.ReadOptIn(key.Service, instances), time.Time{}
+		if e.optIn != nil {
+			e.optIn.Follows(before)
+		}
 		delete(s.emptied, key)
 	case e.empty.IsZero():
 		e.empty = now
