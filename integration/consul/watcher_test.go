@@ -79,15 +79,21 @@ func (w *watcher) until(what string, holds func() bool) {
 
 func (w *watcher) within(limit time.Duration, what string, holds func() bool) {
 	w.t.Helper()
-	deadline := time.After(limit)
-	for !holds() {
-		select {
-		case sent := <-w.out:
-			w.sends++
-			w.view.Merge(sent)
-		case <-deadline:
+	for deadline := time.Now().Add(limit); !holds(); {
+		if time.Now().After(deadline) {
 			w.t.Fatalf("within %s it did not come that %s; known are %v", limit, what, w.view.Services())
 		}
+		w.take(20 * time.Millisecond)
+	}
+}
+
+// take takes in what is sent within the time.
+func (w *watcher) take(limit time.Duration) {
+	select {
+	case sent := <-w.out:
+		w.sends++
+		w.view.Merge(sent)
+	case <-time.After(limit):
 	}
 }
 
@@ -114,26 +120,12 @@ func (w *watcher) untilUsable(k catalog.Key, ids ...string) {
 	})
 }
 
-// status waits, taking in what is sent, until the status of a service satisfies the condition.
+// untilStatus waits, taking in what is sent, until the status of a service satisfies the condition.
 func (w *watcher) untilStatus(k catalog.Key, what string, holds func(consul.ServiceStatus) bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		for _, s := range w.source.Status() {
-			if s.Key == k && holds(s) {
-				return
-			}
-		}
-		select {
-		case sent := <-w.out:
-			w.sends++
-			w.view.Merge(sent)
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("%s never was %s: %+v", k, what, w.source.Status())
-		}
-	}
+	w.within(20*time.Second, fmt.Sprintf("%s is %s", k, what), func() bool {
+		return slices.ContainsFunc(w.source.Status(), func(s consul.ServiceStatus) bool { return s.Key == k && holds(s) })
+	})
 }
 
 // registration of an instance on 127.0.0.1.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+	"golang.org/x/net/http2"
 )
 
 // maxAnswer bounds what is read of one answer, in bytes.
@@ -57,37 +58,90 @@ func newClient(c Config) (*client, error) {
 
 // transport is the HTTP of all queries: it bounds answers and knows whether they share connections.
 type transport struct {
-	http *http.Transport
-	// separate says that each query takes a connection of its own.
+	// one is HTTP/1.1, where each query takes a connection of its own; two is HTTP/2, nil without TLS.
+	one *http.Transport
+	two *http2.Transport
+	// separate says that one is in use.
 	separate atomic.Bool
 }
 
 func newTransport(c Config, e endpoint) (*transport, error) {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
-	h := &http.Transport{
+	t := &transport{one: &http.Transport{
 		DialContext: dialer.DialContext, TLSHandshakeTimeout: 5 * time.Second,
-		IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: maxConnections, ForceAttemptHTTP2: true,
-		// A connection whose other end vanished without a word is noticed by its pings.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
-	}
-	t := &transport{http: h}
-	switch e.scheme {
-	case "unix":
-		h.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: maxConnections, MaxConnsPerHost: maxConnections,
+	}}
+	t.separate.Store(true)
+	if e.scheme == "unix" {
+		t.one.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", e.address)
 		}
-		fallthrough
-	case "http":
-		h.MaxConnsPerHost = maxConnections
-		t.separate.Store(true)
-	case "https":
-		config, err := tlsConfig(c, e)
-		if err != nil {
-			return nil, err
-		}
-		h.TLSClientConfig = config
 	}
+	if e.scheme != "https" {
+		return t, nil
+	}
+	config, err := tlsConfig(c, e)
+	if err != nil {
+		return nil, err
+	}
+	t.one.TLSClientConfig = config
+	t.two = newHTTP2(dialer, config)
+	t.separate.Store(false)
 	return t, nil
+}
+
+// errHTTP1 says that the other end speaks no HTTP/2.
+var errHTTP1 = errors.New("no HTTP/2 there")
+
+// newHTTP2 opens one connection after another, as each is full: net/http's own pool would open one for each query of a
+// start. A connection whose other end vanished without a word is noticed by its pings.
+func newHTTP2(dialer *net.Dialer, config *tls.Config) *http2.Transport {
+	config = config.Clone()
+	config.NextProtos = []string{http2.NextProtoTLS, "http/1.1"}
+	return &http2.Transport{
+		ReadIdleTimeout: 10 * time.Second, PingTimeout: 5 * time.Second, IdleConnTimeout: 90 * time.Second,
+		DialTLSContext: func(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
+			conn, err := (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			if conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != http2.NextProtoTLS {
+				return nil, errors.Join(errHTTP1, conn.Close())
+			}
+			return conn, nil
+		},
+	}
+}
+
+// RoundTrip asks by HTTP/2 where that is spoken.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.send(r)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(response.Body, maxAnswer), response.Body}
+	return response, nil
+}
+
+func (t *transport) send(r *http.Request) (*http.Response, error) {
+	if t.separate.Load() {
+		return t.one.RoundTrip(r)
+	}
+	response, err := t.two.RoundTrip(r)
+	if errors.Is(err, errHTTP1) {
+		t.separate.Store(true)
+	}
+	return response, err
+}
+
+func (t *transport) close() {
+	t.one.CloseIdleConnections()
+	if t.two != nil {
+		t.two.CloseIdleConnections()
+	}
 }
 
 // tlsConfig trusts the CA file, or else the system's, and shows the certificate files as they are at each handshake.
@@ -108,20 +162,6 @@ func tlsConfig(c Config, e endpoint) (*tls.Config, error) {
 		}
 	}
 	return config, nil
-}
-
-// RoundTrip asks, and remembers by which protocol Consul answered.
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := t.http.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	t.separate.Store(response.ProtoMajor < 2)
-	response.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(response.Body, maxAnswer), response.Body}
-	return response, nil
 }
 
 // token is the ACL token, from a file that may change or from the environment.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/pkg/catalog"
+	"github.com/sluice-gateway/sluice/pkg/catalog/shield"
 )
 
 // Source is a catalog.Source that asks Consul. Make it by New and Run it once; the other methods may be called at any
@@ -68,7 +69,7 @@ func (s *Source) Run(ctx context.Context, wanted <-chan []catalog.Key, out chan<
 	cancel()
 	l.tasks.Wait()
 	s.state.resolver.wait.Wait()
-	s.asker.client.transport.http.CloseIdleConnections()
+	s.asker.client.transport.close()
 	l.saveNow(s.snapshot())
 	return nil
 }
@@ -115,12 +116,25 @@ func (l *loop) update(change func(now time.Time)) {
 	for _, key := range l.state.takeStarts() {
 		l.start(key)
 	}
-	for _, r := range l.state.shield.Reports() {
-		l.counts.reported(r)
-		l.config.Log.Warn("consul: shield", "report", string(r.Kind), "service", r.Key.String(), "instances", r.Instances, "why", r.Why)
-	}
+	l.report(l.state.shield.Reports())
 	if l.config.Saver != nil && l.state.saveDue(now) {
 		l.offerSave(l.state.snapshot())
+	}
+}
+
+// maxLogged is how many reports of one moment are logged one by one.
+const maxLogged = 5
+
+// report logs and counts what the shield did.
+func (l *loop) report(reports []shield.Report) {
+	for n, r := range reports {
+		l.counts.reported(r)
+		if n < maxLogged || r.Key == (catalog.Key{}) {
+			l.config.Log.Warn("consul: shield", "report", string(r.Kind), "service", r.Key.String(), "instances", r.Instances, "why", r.Why)
+		}
+	}
+	if more := len(reports) - maxLogged; more > 0 {
+		l.config.Log.Warn("consul: shield: more of the same moment", "reports", more)
 	}
 }
 

@@ -140,7 +140,7 @@ func (s *Shield) endHolds(v *service, now time.Time) {
 
 // serve is the latest answer, with held instances in place of lost ones, and without those pinned out.
 func (v *service) serve() []catalog.Instance {
-	if len(v.held) == 0 && len(v.flaps) == 0 {
+	if len(v.held)+len(v.flaps) == 0 && len(v.latest) > 0 {
 		return v.latest
 	}
 	merged := byID(v.latest)
@@ -148,6 +148,9 @@ func (v *service) serve() []catalog.Instance {
 		merged[id] = h.instance
 	}
 	v.applyPins(merged)
+	if len(merged) == 0 {
+		return nil
+	}
 	list := make([]catalog.Instance, 0, len(merged))
 	for _, i := range merged {
 		list = append(list, i)
