@@ -57,7 +57,7 @@ func (a *app) who() string {
 
 // kinds are the kinds of objects that there are.
 func (a *app) kinds() []string {
-	kinds := []string{compile.KindGateway, compile.KindService, compile.KindRoute, compile.KindPolicy, compile.KindTemplate}
+	kinds := []string{compile.KindGateway, compile.KindService, compile.KindRoute, compile.KindPolicy, compile.KindTemplate, compile.KindCertificate}
 	for _, k := range a.features.Kinds() {
 		kinds = append(kinds, k.Name)
 	}

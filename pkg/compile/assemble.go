@@ -19,6 +19,7 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 	for _, l := range g.gateway.Listeners {
 		out.Listeners = append(out.Listeners, &model.Listener{
 			Name: model.ListenerName(g.Name, l.Name), Gateway: g.Name, Address: l.Address, Port: l.Port, Attachments: out.Attachments,
+			TLS: listenerTLS(l.TLS), RedirectPort: redirectPort(l, g.gateway.Listeners),
 		})
 	}
 	slices.SortFunc(out.Listeners, func(a, b *model.Listener) int { return cmp.Compare(a.Name, b.Name) })
@@ -34,6 +35,7 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
 		out.Clusters = append(out.Clusters, s.cluster(name, clusters[name]))
 	}
+	out.Secrets = s.secrets(g, clusters)
 	return out
 }
 

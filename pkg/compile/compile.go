@@ -46,6 +46,7 @@ func (c *Compiler) CompileWith(objects []policy.Object, registrations []Registra
 	}
 	s.read(objects)
 	s.layers()
+	s.checkSecrets()
 	s.compileRoutes()
 	statuses := s.register(registrations)
 	out := s.config()

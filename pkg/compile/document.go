@@ -20,11 +20,16 @@ const (
 	KindPolicy  = "Policy"
 	// KindTemplate is a route that registrations may opt in to.
 	KindTemplate = "RouteTemplate"
+	// KindCertificate says where a certificate with its key, or authorities, are.
+	KindCertificate = "Certificate"
 )
 
 // CoreKinds are the kinds that the core owns, each with its spec.
 func CoreKinds() map[string]any {
-	return map[string]any{KindGateway: policy.Gateway{}, KindService: policy.Service{}, KindRoute: policy.Route{}, KindPolicy: policy.Bundle{}, KindTemplate: policy.RouteTemplate{}}
+	return map[string]any{
+		KindGateway: policy.Gateway{}, KindService: policy.Service{}, KindRoute: policy.Route{}, KindPolicy: policy.Bundle{},
+		KindTemplate: policy.RouteTemplate{}, KindCertificate: policy.Certificate{},
+	}
 }
 
 // document is one object, decoded as far as it can be without any other.
@@ -37,6 +42,7 @@ type document struct {
 	route    *policy.Route
 	bundle   *policy.Bundle
 	template *policy.RouteTemplate
+	secret   *policy.Certificate
 	owned    feature.Spec // of a kind that a feature owns
 
 	blocks []block   // those in the spec itself
@@ -111,6 +117,13 @@ func (r reader) decode(d *document, p *policy.Problems) {
 		policy.Decode(at, d.template, p)
 		checkTemplate(at, d.template, p)
 		d.blocks = r.blocks(d.template.Blocks, feature.Rule|feature.Service, at, *d.template, p)
+	case KindCertificate:
+		d.secret = &policy.Certificate{}
+		before := p.Errors()
+		policy.Decode(at, d.secret, p)
+		if p.Errors() == before {
+			checkCertificate(at, d.secret, p)
+		}
 	default:
 		r.decodeOwned(d, at, p)
 	}
@@ -136,7 +149,7 @@ func (r reader) decodeRoute(d *document, at policy.At, p *policy.Problems) {
 }
 
 func (r reader) decodeOwned(d *document, at policy.At, p *policy.Problems) {
-	known := []string{KindGateway, KindService, KindRoute, KindPolicy, KindTemplate}
+	known := []string{KindGateway, KindService, KindRoute, KindPolicy, KindTemplate, KindCertificate}
 	for _, k := range r.features.Kinds() {
 		known = append(known, k.Name)
 		if k.Name == d.Kind {
@@ -229,6 +242,7 @@ func checkListeners(at policy.At, listeners []policy.Listener, p *policy.Problem
 		if err := checkAddress(l.Address); err != nil {
 			p.Errorf(here.Field("address"), policy.CodeValue, "%v", err)
 		}
+		checkTLS(here, l, listeners, p)
 	}
 }
 

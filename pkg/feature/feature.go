@@ -98,11 +98,24 @@ type (
 	ClusterConfigurer interface {
 		ConfigureCluster(c *model.Cluster, out *clusterv3.Cluster) error
 	}
+	// SecretNamer is a block on a Service that names Certificates. The gateways that reach the Service are sent them.
+	SecretNamer interface {
+		// Secrets are the names, each with the field that names it.
+		Secrets() []SecretUse
+	}
 	// ListenerConfigurer changes the listeners of the Gateway that the block stands on.
 	ListenerConfigurer interface {
 		ConfigureListener(l *model.Listener, out *listenerv3.Listener, hcm *hcmv3.HttpConnectionManager) error
 	}
 )
+
+// SecretUse is a field that names a Certificate.
+type SecretUse struct {
+	Name  string
+	Field string
+	// CA says that authorities are wanted, not a certificate with its key.
+	CA bool
+}
 
 // The optional abilities of a Feature.
 type (

@@ -15,16 +15,52 @@ type Gateway struct {
 	Listeners   []*Listener    // by name
 	Hosts       []*VirtualHost // by domain
 	Clusters    []*Cluster     // by name: the services that its routes reach, and no others
+	Secrets     []Secret       // by name: those that its listeners and clusters name, and no others
 	Attachments []Attachment   // the gateway's own blocks, in the features' order
 }
 
 // Listener is one TCP port.
 type Listener struct {
-	Name        string
-	Gateway     string
-	Address     string
-	Port        uint32
-	Attachments []Attachment // the gateway's own blocks
+	Name    string
+	Gateway string
+	Address string
+	Port    uint32
+	TLS     *TLS // nil for plain HTTP
+	// RedirectPort, when set, makes it answer every request with its https address at this port, and nothing else.
+	RedirectPort uint32
+	Attachments  []Attachment // the gateway's own blocks
+}
+
+// TLS is how a listener speaks it. Secrets are named, never held.
+type TLS struct {
+	Certificates []string // the client's server name chooses; the first where none fits
+	ClientCA     string   // "" where clients are not asked for a certificate
+	// ClientRequired refuses clients without a certificate.
+	ClientRequired bool
+	// From13 refuses TLS 1.2; older ones are never spoken.
+	From13 bool
+}
+
+// Secret is a certificate with its key, or authorities: where the machine of the control plane has them.
+type Secret struct {
+	Name             string
+	Certificate, Key SecretPlace
+	CA               SecretPlace // instead of the other two
+	From             string      // where it was written: file:line
+}
+
+// IsCA tells whether it is authorities.
+func (s Secret) IsCA() bool { return s.CA != SecretPlace{} }
+
+// SecretPlace is a file, or a variable of the environment.
+type SecretPlace struct{ File, Env string }
+
+// String is the place as people read it.
+func (p SecretPlace) String() string {
+	if p.Env != "" {
+		return "$" + p.Env
+	}
+	return p.File
 }
 
 // VirtualHost holds the routes of one domain: a name, *.suffix, or *.
@@ -47,6 +83,8 @@ type Route struct {
 	// Allow, when set, makes the route answer 405 with these methods: the path exists, but not with the request's.
 	Allow       []string
 	Attachments []Attachment // what holds, merged, in the features' order
+	// Runtime is the part of its policy that the agent decides; nil when there is none. It follows from Attachments.
+	Runtime *Runtime
 	// Unavailable makes the route answer 503: what it was to do is in quarantine, or nobody is left to do it.
 	Unavailable bool
 	// RetryAfter goes with such an answer, in seconds; 0 for none.
@@ -57,6 +95,32 @@ type Route struct {
 	Literal string
 	// Digest is the content hash of all the above.
 	Digest string
+}
+
+// Runtime is a policy that agents decide by.
+type Runtime struct {
+	// Digest is the content hash of Body, and its name.
+	Digest string
+	// Body is the blocks that are decided at run time, as canonical JSON.
+	Body []byte
+	// Data is what they need beside themselves.
+	Data []Data
+}
+
+// Data is something that the control plane fetches for agents, such as the keys of an issuer. One of the ways to get
+// it is set.
+type Data struct {
+	// Name is feature/name.
+	Name string
+	// URL is where it is fetched.
+	URL string
+	// Discovery is the issuer whose discovery document (OpenID Connect) names the URL of its keys.
+	Discovery string
+	// File and Env are on the control plane's machine.
+	File string
+	Env  string
+	// Inline is the data itself.
+	Inline string
 }
 
 // PathOrder is the part of Order that says the path: routes for the same path share it.

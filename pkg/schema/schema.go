@@ -83,10 +83,11 @@ func when(kind string) *jsonschema.Schema {
 // summary says what a kind of the core's is for.
 func summary(kind string) string {
 	return map[string]string{
-		compile.KindGateway: "What a set of Envoys listens on, and what holds for everything that passes them.",
-		compile.KindService: "Something that routes send requests to, and how it is to be reached.",
-		compile.KindRoute:   "Requests for some hosts, and where they go.",
-		compile.KindPolicy:  "A bundle of blocks that hold as if they were written where it is used.",
+		compile.KindGateway:     "What a set of Envoys listens on, and what holds for everything that passes them.",
+		compile.KindService:     "Something that routes send requests to, and how it is to be reached.",
+		compile.KindRoute:       "Requests for some hosts, and where they go.",
+		compile.KindPolicy:      "A bundle of blocks that hold as if they were written where it is used.",
+		compile.KindCertificate: "Where a certificate with its key is, or the authorities to trust.",
 	}[kind]
 }
 

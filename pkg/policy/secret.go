@@ -1,0 +1,72 @@
+package policy
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/invopop/jsonschema"
+)
+
+// Secret says where the machine of the control plane has a secret: in a file, or in a variable of the environment. The
+// secret itself never stands in a document, and whoever sends the document does not read it.
+type Secret struct {
+	File string `json:"file,omitempty"`
+	Env  string `json:"env,omitempty"`
+}
+
+// secretForm is the only way to write one.
+const secretForm = "write {file: /etc/sluice/edge.key} or {env: EDGE_KEY}: a file or a variable of the machine where sluice serve runs"
+
+// UnmarshalNode reads it. Its Problems show neither the source nor the value: a secret may stand there by mistake.
+func (s *Secret) UnmarshalNode(at At, p *Problems) {
+	refuse := func(at At, code Code, message string) {
+		problem := at.problem(Error, code, secretForm, at.Path+message)
+		problem.Excerpt = ""
+		p.Add(problem)
+	}
+	if at.Node.Kind != Map {
+		refuse(at, CodeValue, " stands in the document itself; only where it is may stand there")
+		return
+	}
+	for _, f := range at.Node.Fields {
+		here := at.Field(f.Key)
+		switch {
+		case !slices.Contains([]string{"file", "env"}, f.Key):
+			refuse(at, CodeField, " has neither of the fields file and env alone")
+		case here.Node.Kind != Scalar || here.Node.Value == "" || strings.ContainsAny(here.Node.Value, "\n\x00"):
+			refuse(here, CodeValue, " is not a name")
+		case f.Key == "env":
+			s.Env = here.Node.Value
+		case !path.IsAbs(here.Node.Value):
+			refuse(here, CodeValue, " is not a whole path, from / on: nobody knows in which folder sluice serve was started")
+		default:
+			s.File = path.Clean(here.Node.Value)
+		}
+	}
+	if (s.File == "") == (s.Env == "") && len(at.Node.Fields) != 1 {
+		refuse(at, CodeRequired, " needs one of file and env")
+	}
+}
+
+// IsZero tells whether it names nothing.
+func (s Secret) IsZero() bool { return s == Secret{} }
+
+// String is where it is, as people read it.
+func (s Secret) String() string {
+	if s.Env != "" {
+		return "$" + s.Env
+	}
+	return s.File
+}
+
+// JSONSchema describes it.
+func (Secret) JSONSchema() *jsonschema.Schema {
+	file := inlineSchema(struct {
+		File string `json:"file" jsonschema:"required,pattern=^/" jsonschema_description:"A file of the machine where sluice serve runs, by its whole path."`
+	}{})
+	env := inlineSchema(struct {
+		Env string `json:"env" jsonschema:"required" jsonschema_description:"A variable of sluice serve's environment."`
+	}{})
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{file, env}}
+}

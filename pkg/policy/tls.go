@@ -1,0 +1,57 @@
+package policy
+
+import (
+	"strconv"
+
+	"github.com/invopop/jsonschema"
+)
+
+// Certificate is a certificate with its key, or certificate authorities; where they are, not what they are.
+type Certificate struct {
+	Certificate Secret `json:"certificate,omitzero" jsonschema_description:"PEM: the certificate, then those that lead to its authority."`
+	Key         Secret `json:"key,omitzero" jsonschema_description:"PEM: the certificate's private key."`
+	CA          Secret `json:"ca,omitzero" jsonschema_description:"PEM: the authorities to trust; in place of certificate and key."`
+}
+
+// ListenerTLS makes a listener speak TLS.
+type ListenerTLS struct {
+	Certificate       string   `json:"certificate,omitempty" jsonschema_description:"Name of the Certificate to show."`
+	Certificates      []string `json:"certificates,omitempty" jsonschema_description:"Names of several, of which the client's server name chooses; the first where none fits."`
+	ClientCA          string   `json:"clientCA,omitempty" jsonschema_description:"Name of the Certificate with the authorities of clients. Clients are asked for a certificate only when it is there."`
+	ClientCertificate string   `json:"clientCertificate,omitempty" jsonschema:"enum=required,enum=optional" jsonschema_description:"Whether a client must show a certificate; required when left out. One that is shown must be good either way."`
+	MinVersion        string   `json:"minVersion,omitempty" jsonschema:"enum=1.2,enum=1.3" jsonschema_description:"The oldest TLS version spoken; 1.2 when left out."`
+}
+
+// Names are the certificates to show, the first where the client's server name fits none.
+func (t ListenerTLS) Names() []string {
+	if t.Certificate != "" {
+		return append([]string{t.Certificate}, t.Certificates...)
+	}
+	return t.Certificates
+}
+
+// RedirectToTLS makes a listener answer every request with its https address: true, or the port of that address.
+type RedirectToTLS struct {
+	On   bool
+	Port uint32 // 0: that of the gateway's TLS listener
+}
+
+// UnmarshalNode reads either form.
+func (r *RedirectToTLS) UnmarshalNode(at At, p *Problems) {
+	switch at.Node.Value {
+	case "true", "false":
+		r.On = at.Node.Value == "true"
+		return
+	}
+	port, err := strconv.ParseUint(at.Node.Value, 10, 16)
+	if err != nil || port == 0 || at.Node.Kind != Scalar {
+		p.Suggestf(at, CodeValue, "write true, or the port that clients reach TLS at, as 443", "%s is neither true nor a port", at.Path)
+		return
+	}
+	r.On, r.Port = true, uint32(port)
+}
+
+// JSONSchema describes both forms.
+func (RedirectToTLS) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "boolean"}, {Type: "integer", Minimum: "1", Maximum: "65535"}}}
+}
