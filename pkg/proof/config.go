@@ -35,7 +35,7 @@ type config struct {
 
 // bootstrap is the config as a file that needs no server: nothing in it is asked for, opened or bound.
 func (c *config) bootstrap() *bootstrapv3.Bootstrap {
-	r := &rewriter{filters: c.filters, routes: maps.Clone(c.routes)}
+	r := &rewriter{filters: c.filters, routes: maps.Clone(c.routes), secrets: c.secrets, placeholder: newPlaceholder()}
 	static := &bootstrapv3.Bootstrap_StaticResources{Secrets: c.secrets}
 	for _, cluster := range slices.Concat(c.clusters, fixedClusters(c.clusters)) {
 		static.Clusters = append(static.Clusters, rewritten(r, cluster))

@@ -21,6 +21,9 @@ type rewriter struct {
 	filters map[string]*anypb.Any
 	// routes are taken out as they are used: listeners that share one have it judged once.
 	routes map[string]*routev3.RouteConfiguration
+	// secrets are those that are there; placeholder stands in for the others.
+	secrets     []*tlsv3.Secret
+	placeholder func() (cert, key string)
 }
 
 // rewritten is a changed copy; the message itself serves further runs.
@@ -36,6 +39,8 @@ func (r *rewriter) message(m protoreflect.Message) bool {
 	switch v := m.Interface().(type) {
 	case *anypb.Any:
 		return r.packed(v)
+	case *tlsv3.CommonTlsContext:
+		changed = r.absentSecrets(v)
 	case *tlsv3.SdsSecretConfig:
 		changed = v.SdsConfig != nil
 		v.SdsConfig = nil // a name alone means a static secret

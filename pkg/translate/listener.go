@@ -44,6 +44,10 @@ func (t *Translator) listener(l *model.Listener) (*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	tellOfClient(l.TLS, hcm)
+	if l.RedirectPort != 0 {
+		hcm.RouteSpecifier = redirectAll(l.RedirectPort)
+	}
 	out := &listenerv3.Listener{
 		Name:                          l.Name,
 		Address:                       address(cmp.Or(l.Address, anyAddress), l.Port),
@@ -60,7 +64,11 @@ func (t *Translator) listener(l *model.Listener) (*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+	socket, err := transportSocket(l.TLS)
+	if err != nil {
+		return nil, err
+	}
+	out.FilterChains = []*listenerv3.FilterChain{{TransportSocket: socket, Filters: []*listenerv3.Filter{{
 		Name:       "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed},
 	}}}}
