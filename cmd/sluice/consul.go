@@ -26,16 +26,22 @@ func (c *consulFlags) add(cmd *cobra.Command) {
 	f.StringVar(&c.server, "consul-server-name", "", "the name that Consul's certificate must bear, if not the address's (SLUICE_CONSUL_SERVER_NAME)")
 }
 
+// config names the Consul of the flags.
+func (c consulFlags) config() consul.Config {
+	config := consul.Default()
+	config.Address, config.Datacenter = c.address, c.datacenter
+	config.TokenFile, config.TokenEnv = c.tokenFile, "CONSUL_HTTP_TOKEN"
+	config.CAFile, config.CertFile, config.KeyFile, config.ServerName = c.caFile, c.certFile, c.keyFile, c.server
+	return config
+}
+
 // source is the Consul catalog; nil when none is asked. What it knew last is kept in the file named, if any, for a
 // start while Consul is away.
 func (c consulFlags) source(keep string, log *slog.Logger) (*consul.Source, error) {
 	if c.address == "" {
 		return nil, nil
 	}
-	config := consul.Default()
-	config.Address, config.Datacenter = c.address, c.datacenter
-	config.TokenFile, config.TokenEnv = c.tokenFile, "CONSUL_HTTP_TOKEN"
-	config.CAFile, config.CertFile, config.KeyFile, config.ServerName = c.caFile, c.certFile, c.keyFile, c.server
+	config := c.config()
 	config.Discover, config.Log = true, log
 	if keep != "" {
 		config.Saver = saved.NewFile(keep)

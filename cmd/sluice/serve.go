@@ -3,14 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
-
-	"github.com/sluice-gateway/sluice/pkg/store"
-	"github.com/sluice-gateway/sluice/pkg/store/bolt"
 )
 
 type serveOptions struct {
@@ -32,7 +26,8 @@ found, changes go out unproven.
 
 Nothing is published before everything that is stored has been read. Envoys go on with what they have while it is away.`,
 		Example: `  sluice serve --store /var/lib/sluice/store.db
-  sluice serve --listen-admin unix:/run/sluice/admin.sock`,
+  sluice serve --listen-admin unix:/run/sluice/admin.sock
+  sluice serve --store consul://sluice/food --consul 127.0.0.1:8500     # one of several`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), a, o) },
 	}
@@ -40,7 +35,7 @@ Nothing is published before everything that is stored has been read. Envoys go o
 	o.consulFlags.add(cmd)
 	o.log.add(cmd)
 	addEnvoy(cmd, &o.envoy)
-	cmd.Flags().StringVar(&o.store, "store", "", "the file that keeps the policies (SLUICE_STORE; default: $STATE_DIRECTORY/store.db, /var/lib/sluice/store.db for root, else ~/.local/state/sluice/store.db)")
+	cmd.Flags().StringVar(&o.store, "store", "", "the file that keeps the policies; or consul, or consul://PREFIX, for several servers of one fleet (SLUICE_STORE; default: $STATE_DIRECTORY/store.db, /var/lib/sluice/store.db for root, else ~/.local/state/sluice/store.db)")
 	return cmd
 }
 
@@ -56,19 +51,12 @@ func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 	if judge.missing != "" {
 		log.Warn("changes go out unproven", "reason", judge.missing)
 	}
-	path, err := a.storePath(o.store)
-	if err != nil {
-		return err
-	}
-	kept, err := bolt.Open(path, store.Options{})
-	if errors.Is(err, bolt.ErrInUse) {
-		return fmt.Errorf("--store: %w", err)
-	}
+	kept, err := a.openStore(ctx, o, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
-	catalog, err := o.source(path+".catalog", log)
+	catalog, err := o.source(kept.catalog, log)
 	if err != nil {
 		return err
 	}
@@ -76,41 +64,9 @@ func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, consul: catalog})
-	log.Info("serving", "store", path, "xds", addressOf(d.xds), "admin", addressOf(d.admin), "envoy", judge.version)
+	s := a.newSite(d, siteConfig{store: kept.Store, judge: judge.Prover, log: log, consul: catalog})
+	log.Info("serving", "store", kept.place, "xds", addressOf(d.xds), "admin", addressOf(d.admin), "envoy", judge.version)
 	err = s.run(ctx)
 	log.Info("ended")
 	return err
-}
-
-// storePath is the file that keeps the policies. The folder of the default is made, one that was named is not.
-func (a *app) storePath(named string) (string, error) {
-	if named != "" {
-		return named, nil
-	}
-	dir := a.stateFolder()
-	if dir == "" {
-		return "", errors.New("there is no home to keep the policies in: name a file with --store")
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("%w: name a file elsewhere with --store", err)
-	}
-	return filepath.Join(dir, "store.db"), nil
-}
-
-// stateFolder is where a service manager says, else where such things are on this system.
-func (a *app) stateFolder() string {
-	if dir := a.getenv("STATE_DIRECTORY"); dir != "" {
-		return dir
-	}
-	if dir := a.getenv("XDG_STATE_HOME"); dir != "" {
-		return filepath.Join(dir, "sluice")
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/sluice"
-	}
-	if home := a.getenv("HOME"); home != "" {
-		return filepath.Join(home, ".local", "state", "sluice")
-	}
-	return ""
 }

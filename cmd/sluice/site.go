@@ -78,6 +78,9 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.xds.Metrics())
 	registry.MustRegister(s.controller.Collectors()...)
+	if observed, ok := c.store.(interface{ Collector() prometheus.Collector }); ok {
+		registry.MustRegister(observed.Collector())
+	}
 	api := admin.Config{
 		Controller: s.controller, Store: c.store, Envoys: s.xds.Envoys, Features: a.features, Metrics: registry,
 		Log: c.log, Hosts: d.hosts, ReadOnly: c.readOnly, Version: readVersion().Version,

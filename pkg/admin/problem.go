@@ -26,6 +26,7 @@ const (
 	CodeReadOnly   Code = "read-only"    // this server takes no changes
 	CodeForeign    Code = "foreign"      // the request comes from a foreign page, or is for a foreign host
 	CodeStarting   Code = "starting"     // not ready yet
+	CodeStore      Code = "store"        // the store cannot be asked now
 	CodeInternal   Code = "internal"     // the program or its machine
 	CodeMethod     Code = "wrong-method" // the path takes other methods
 )
@@ -89,6 +90,8 @@ func problemOf(err error) Problem {
 		p.Status, p.Code = http.StatusBadRequest, CodeBadRequest
 	case errors.Is(err, errStarting):
 		p.Status, p.Code = http.StatusServiceUnavailable, CodeStarting
+	case errors.Is(err, store.ErrUnavailable):
+		p.Status, p.Code = http.StatusServiceUnavailable, CodeStore
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		p.Status = http.StatusServiceUnavailable
 	}

@@ -59,14 +59,32 @@ type Change struct {
 }
 
 // Apply compiles, proves, stores and publishes a change. When it returns without an error, the revision is stored and
-// on its way to the Envoys; Wait tells when they have it. Its errors: *Problems, *store.ConflictError, ErrRemovals,
+// on its way to the Envoys; Wait tells when they have it. A request without a Base holds for any head: when another
+// replica was faster, it is made again on the new head. Its errors: *Problems, *store.ConflictError, ErrRemovals,
 // ErrUnknownObject; nothing was stored then.
 func (c *Controller) Apply(ctx context.Context, r Request) (*Result, error) {
+	c.refresh(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	result, err := c.apply(ctx, r)
+	for n := 1; n < applyAttempts && r.Base == nil && errors.As(err, new(*store.ConflictError)); n++ {
+		result, err = c.apply(ctx, r)
+	}
 	c.metrics.applies.WithLabelValues(outcome(result, err)).Inc()
 	return result, err
+}
+
+// applyAttempts bounds how often a change is made again because another replica was faster.
+const applyAttempts = 8
+
+// refresh has a store that other replicas write to read what they wrote. One that cannot goes on with what it has read;
+// to commit it then fails.
+func (c *Controller) refresh(ctx context.Context) {
+	if s, ok := c.Store.(interface{ Refresh(context.Context) error }); ok {
+		if err := s.Refresh(ctx); err != nil {
+			c.Log.Warn("what other replicas have committed could not be read", "error", err)
+		}
+	}
 }
 
 func outcome(r *Result, err error) string {
@@ -129,6 +147,7 @@ func (c *Controller) alreadyDone(ctx context.Context, requestID string) (*Result
 
 // Plan says what Apply would do, without doing it.
 func (c *Controller) Plan(ctx context.Context, r Request) (*Result, error) {
+	c.refresh(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p, err := c.prepare(ctx, r)
@@ -145,9 +164,13 @@ func (c *Controller) Plan(ctx context.Context, r Request) (*Result, error) {
 
 // Rollback makes the objects those of an earlier revision, as a new revision.
 func (c *Controller) Rollback(ctx context.Context, to uint64, r Request) (*Result, error) {
-	_, head, err := c.Store.Head(ctx)
+	c.refresh(ctx)
+	from, head, err := c.Store.Head(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if r.Base == nil {
+		r.Base = &from.Number // what is rolled back is what stands there now
 	}
 	_, wanted, err := c.Store.At(ctx, to)
 	if err != nil {

@@ -29,6 +29,8 @@ var (
 	ErrRequestReused = errors.New("request ID was used for another change: take a new ID for a new change")
 	// ErrInvalid refuses a change that no store could hold, or that says two things about one object.
 	ErrInvalid = errors.New("invalid change")
+	// ErrUnavailable says that the medium cannot be asked now; what was read last can still be read.
+	ErrUnavailable = errors.New("the store is unavailable")
 	// ErrDamaged says that what is stored is not what was written.
 	ErrDamaged = errors.New("store is damaged")
 )

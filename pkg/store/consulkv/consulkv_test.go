@@ -1,9 +1,10 @@
 package consulkv
 
 import (
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -70,15 +71,13 @@ func TestStore(t *testing.T) {
 	}})
 }
 
-// large is an object that needs several chunks, even packed.
+// large is a change by an object that needs several chunks, even packed.
 func large(name string, seed int) store.Change {
 	o := storetest.Object(name, seed)
-	var b strings.Builder
-	for n := 0; b.Len() < 1<<20; n++ {
-		fmt.Fprintf(&b, "# %s\n", store.NewEntry(storetest.Object(name, seed*1_000_000+n)).Digest)
-	}
-	o.Text += b.String()
-	return store.Change{Set: append([]policy.Object{}, o)}
+	noise := make([]byte, 512<<10)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed)}).Read(noise)
+	o.Text += "# " + hex.EncodeToString(noise) + "\n"
+	return store.Change{Set: []policy.Object{o}}
 }
 
 func TestReplicas_FollowEachOther(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-gateway/sluice/pkg/store"
 )
 
 const (
@@ -24,9 +26,9 @@ const (
 
 var (
 	// ErrUnreachable says that no Consul agent answers.
-	ErrUnreachable = errors.New("consul cannot be reached: is its agent running, and does --consul name it?")
+	ErrUnreachable = fmt.Errorf("%w: consul cannot be reached: is its agent running, and does --consul name it?", store.ErrUnavailable)
 	// ErrNoLeader says that Consul can neither be read nor written now.
-	ErrNoLeader = errors.New("consul has no leader: try again when its servers have elected one")
+	ErrNoLeader = fmt.Errorf("%w: consul has no leader: try again when its servers have elected one", store.ErrUnavailable)
 	// ErrDenied says that the token does not suffice.
 	ErrDenied = errors.New("consul denies it: the token needs key_prefix \"write\" on the prefix, and session_prefix \"write\"")
 	// ErrNewerFormat refuses what a later version of this program wrote.

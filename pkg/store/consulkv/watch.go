@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 )
 
@@ -71,4 +72,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-t.C:
 		return true
 	}
+}
+
+// Collector shows whether what other replicas commit arrives here.
+func (s *Store) Collector() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sluice_store_following", Help: "1 when what other replicas commit arrives, 0 when Consul cannot be read or what it holds is damaged.",
+	}, func() float64 {
+		if s.Err() != nil {
+			return 0
+		}
+		return 1
+	})
 }
