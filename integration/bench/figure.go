@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -88,8 +87,11 @@ func (o *output) summary(to io.Writer) error {
 	fmt.Fprintln(w, "figure\tvalue\tspread\tfloor\tratio\ttarget\t")
 	for _, f := range o.all {
 		target := ""
-		if f.Target != 0 {
-			target = fmt.Sprintf("%g %s", f.Target, cmp.Or(map[bool]string{true: "MISSED"}[f.Missed], "ok"))
+		switch {
+		case f.Missed:
+			target = fmt.Sprintf("%g MISSED", f.Target)
+		case f.Target != 0:
+			target = fmt.Sprintf("%g ok", f.Target)
 		}
 		fmt.Fprintf(w, "%s\t%g %s\t%g–%g\t%g\t%.2f\t%s\t\n", f.Name, f.Value, f.Unit, f.Spread[0], f.Spread[1], f.Floor, f.Ratio, target)
 	}
