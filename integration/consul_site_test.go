@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/snapshot"
 )
 
 // consulSite is a gateway whose services and routes come from a real Consul.
@@ -122,10 +123,28 @@ func (s *consulSite) isFreshStart() {
 	s.t.Helper()
 	c := s.config
 	c.Saver = nil
-	fresh := s.Fresh(s.files, gateway.FromCatalog(s.newSource(c))).Snapshots["edge"].Digest()
-	gateway.Eventually(s.t, "what is published is what a fresh start makes", func() bool {
-		return s.Controller.Serving().Snapshots["edge"].Digest() == fresh
-	})
+	other := s.Fresh(s.files, gateway.FromCatalog(s.newSource(c)))
+	for deadline := time.Now().Add(gateway.Patience); ; time.Sleep(5 * time.Millisecond) { // between looks, not instead of one
+		now, fresh := s.Controller.Serving().Snapshots["edge"], other.Serving().Snapshots["edge"]
+		if now.Digest() == fresh.Digest() {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("what is published differs from what a fresh start makes in %v", differing(now, fresh))
+		}
+	}
+}
+
+// differing are the resources that two snapshots do not have alike.
+func differing(a, b *snapshot.Snapshot) (out []string) {
+	for _, url := range a.Types() {
+		for _, name := range slices.Concat(a.Table(url).Names(), b.Table(url).Names()) {
+			if a.Table(url).Version(name) != b.Table(url).Version(name) {
+				out = append(out, fmt.Sprintf("%s %s (%d and %d bytes)", url, name, len(a.Table(url).Body(name)), len(b.Table(url).Body(name))))
+			}
+		}
+	}
+	return out
 }
 
 // status waits until the status of a service is as wanted.

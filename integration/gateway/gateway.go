@@ -106,19 +106,18 @@ func controller(t testing.TB, publisher control.Publisher, prover control.Prover
 	return c
 }
 
-// Fresh is what another control plane, which knew nothing, makes of the same policies.
-func (g *Gateway) Fresh(files map[string]string, with ...Option) *control.Build {
+// Fresh is another control plane, which knew nothing, on the same policies.
+func (g *Gateway) Fresh(files map[string]string, with ...Option) *control.Controller {
 	g.t.Helper()
 	objects, err := g.objects(files)
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	c := controller(g.t, xds.New(xds.Config{}), nil, with)
-	result, err := c.Apply(context.Background(), control.Request{Set: objects, Source: "test"})
-	if err != nil {
+	if _, err := c.Apply(context.Background(), control.Request{Set: objects, Source: "test"}); err != nil {
 		g.t.Fatal(err)
 	}
-	return result.Build
+	return c
 }
 
 func (g *Gateway) startEnvoy(binary, server string) {
