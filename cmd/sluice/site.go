@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
 	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
@@ -71,13 +72,15 @@ type siteConfig struct {
 
 func (a *app) newSite(d doors, c siteConfig) *site {
 	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log}), consul: c.consul}
+	certificates := secrets.New(secrets.Config{Getenv: a.getenv, Log: c.log})
 	s.controller = control.New(control.Config{
 		Features: a.features, Store: c.store, Publisher: s.xds, Prover: c.judge, Log: c.log, Loopback: c.loopback,
-		Catalog: c.consul != nil,
+		Catalog: c.consul != nil, Secrets: certificates,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.xds.Metrics())
 	registry.MustRegister(s.controller.Collectors()...)
+	registry.MustRegister(certificates)
 	if observed, ok := c.store.(interface{ Collector() prometheus.Collector }); ok {
 		registry.MustRegister(observed.Collector())
 	}
@@ -97,6 +100,7 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 func (s *site) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.controller.Run(ctx) })
+	g.Go(func() error { return s.controller.FollowSecrets(ctx) })
 	if s.consul != nil {
 		g.Go(func() error { return s.controller.Discover(ctx, s.consul) })
 	}

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/secrets"
 )
 
 type whyOptions struct {
@@ -76,6 +78,7 @@ func printJourney(w io.Writer, j *admin.Why) {
 		fmt.Fprintf(w, "%s  (%s)\nstored    in revision %d; revision %d is published\n", j.Object, j.Place, j.Stored, j.Serving)
 	}
 	printWatched(w, j)
+	printCertificate(w, j.Certificate)
 	if j.Registration != nil && j.Registration.Route == "" {
 		return
 	}
@@ -121,6 +124,23 @@ func printFate(w io.Writer, f *control.Fate) {
 	}
 	for _, p := range f.Problems {
 		fmt.Fprintf(w, "refused   %s: %s (%s)\n", count(p.Count, "instance"), p.Reason, strings.Join(p.Instances, ", "))
+	}
+}
+
+// printCertificate says how a certificate stands.
+func printCertificate(w io.Writer, c *secrets.Status) {
+	if c == nil {
+		return
+	}
+	fmt.Fprintf(w, "read from %s\n", strings.Join(c.Places, ", "))
+	if c.Serial != "" {
+		fmt.Fprintf(w, "served    %s, serial %s, expires %s UTC\n", c.Subject, c.Serial, c.Expires.UTC().Format(time.DateTime))
+	}
+	if c.Problem != "" {
+		fmt.Fprintf(w, "PROBLEM   %s\n", c.Problem)
+	}
+	for _, warning := range c.Warnings {
+		fmt.Fprintf(w, "warning   %s\n", warning)
 	}
 }
 

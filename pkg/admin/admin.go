@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
@@ -33,6 +34,7 @@ type Controller interface {
 	Rollback(ctx context.Context, to uint64, r control.Request) (*control.Result, error)
 	Wait(ctx context.Context, b *control.Build) []xds.EnvoyStatus
 	Why(ctx context.Context, ref policy.Ref) (*control.Journey, error)
+	Certificates() []secrets.Status
 	Serving() *control.Build
 	Ready() error
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
+	"github.com/sluice-gateway/sluice/pkg/secrets"
 )
 
 // livez says that the program answers.
@@ -42,7 +43,24 @@ func (s *Server) checks(ready error) string {
 	if s.Catalog != nil {
 		b.WriteString(catalogCheck(s.Catalog.Summary()))
 	}
+	for _, c := range s.Controller.Certificates() {
+		b.WriteString(certificateCheck(c))
+	}
 	return b.String()
+}
+
+// certificateCheck is what there is to say of a certificate. One that cannot be read does not make the server unready:
+// its last good form is served, and all else is well.
+func certificateCheck(c secrets.Status) string {
+	switch {
+	case c.Problem != "" && c.Serial == "":
+		return fmt.Sprintf("[!] certificate %s: %s: its listeners refuse every handshake\n", c.Name, c.Problem)
+	case c.Problem != "":
+		return fmt.Sprintf("[!] certificate %s: %s: the last good one is served, which expires %s UTC\n", c.Name, c.Problem, clock(c.Expires))
+	case len(c.Warnings) > 0:
+		return fmt.Sprintf("[!] certificate %s: %s\n", c.Name, strings.Join(c.Warnings, "; "))
+	}
+	return fmt.Sprintf("[+] certificate %s: expires %s UTC\n", c.Name, clock(c.Expires))
 }
 
 // catalogCheck is what there is to say of the catalog. What is stale or held is served all the same: it is marked, but

@@ -190,6 +190,9 @@ func (c *Controller) check(ctx context.Context, p *prepared, patience time.Durat
 	if err != nil {
 		return nil, err
 	}
+	for _, problem := range b.missing {
+		b.Problems.Add(problem)
+	}
 	if b.Problems.Failed() {
 		return nil, &Problems{List: b.Problems.List(), Dropped: b.Problems.Dropped()}
 	}

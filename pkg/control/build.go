@@ -33,6 +33,8 @@ type Build struct {
 	Quarantined map[string]string // by resource name: the reason
 	// Registrations are what became of the catalog's registrations, by service.
 	Registrations []compile.RegistrationStatus
+
+	missing []policy.Problem // certificates that cannot be read and never could
 }
 
 // Proof is what the real Envoy said of a build.
@@ -69,6 +71,7 @@ func (c *Controller) build(ctx context.Context, objects []policy.Object, patienc
 		if c.inform(ctx, b, patience); b.Problems.Failed() {
 			return b, nil
 		}
+		c.wantKeys(ctx, b)
 	}
 	if err := c.translate(b); errors.As(err, new(*feature.HookError)) {
 		b.Problems.Add(hookProblem(err))
@@ -109,11 +112,15 @@ func (c *Controller) translate(b *Build) (err error) {
 		if err == nil {
 			err = c.addEndpoints(resources[resource.EndpointType], g, func(catalog.Key) bool { return true })
 		}
+		if err == nil {
+			err = c.addKeys(resources, g, nil)
+		}
 		if err != nil {
 			return err
 		}
+		c.addSecrets(resources, g, b)
 		c.step("snapshot", func() { b.Snapshots[g.Name] = snapshot.Build(resources, c.published[g.Name]) })
-		b.Tables[g.Name] = translate.TableDigest(g)
+		b.Tables[g.Name] = g.Table
 	}
 	c.translator.EndRun()
 	c.endpoints.EndRun()
@@ -178,6 +185,11 @@ func objectOf(config *model.Config, resource string) (policy.Ref, bool) {
 		for _, l := range g.Listeners {
 			if l.Name == resource {
 				return policy.Ref{Kind: "Gateway", Name: g.Name}, true
+			}
+		}
+		for _, s := range g.Secrets {
+			if s.Name == resource {
+				return policy.Ref{Kind: compile.KindCertificate, Name: s.Name}, true
 			}
 		}
 	}

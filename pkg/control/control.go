@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/memo"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/proof"
+	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
 	"github.com/sluice-gateway/sluice/pkg/store"
 	"github.com/sluice-gateway/sluice/pkg/translate"
@@ -50,6 +51,10 @@ type Config struct {
 	Loopback bool
 	// Catalog says that Discover runs: services may come from a catalog.
 	Catalog bool
+	// Keys keeps what agents need beside their policies; with it FollowKeys runs. Without it they are sent none.
+	Keys Keys
+	// Secrets reads certificates; nil where none are served, as by commands that have no server.
+	Secrets *secrets.Source
 }
 
 // Controller owns what is served. It is safe for concurrent use.
@@ -124,6 +129,9 @@ func (c *Controller) sync(ctx context.Context) error {
 		c.Log.Error("what is stored does not compile; what was published stays", "revision", head.Number, "problems", b.Problems.Render())
 		return c.keep(ctx, fmt.Errorf("revision %d does not compile: %d errors", head.Number, b.Problems.Errors()))
 	}
+	for _, problem := range b.missing {
+		c.Log.Error("a certificate cannot be read: its listeners refuse every handshake until it can", "problem", problem.Message)
+	}
 	b.Revision = head
 	c.publish(b)
 	return nil
@@ -147,6 +155,7 @@ func (c *Controller) publish(b *Build) {
 		}
 	}
 	c.published = maps.Clone(b.Snapshots)
+	c.keepSecrets(b.Config)
 	b.Published = time.Now()
 	c.noteRegistrations(c.serving.Load(), b)
 	c.serving.Store(b)

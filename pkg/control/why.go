@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
 
@@ -35,8 +36,10 @@ type Journey struct {
 	// Asks are what it asks of the catalog.
 	Asks []catalog.Key `json:"asks,omitempty"`
 	// Registration is what became of a registration; nil for what is written.
-	Registration *Fate            `json:"registration,omitempty"`
-	Envoys       []JourneyAtEnvoy `json:"envoys"`
+	Registration *Fate `json:"registration,omitempty"`
+	// Certificate is how a Certificate stands; nil for all else, and for one that is not served.
+	Certificate *secrets.Status  `json:"certificate,omitempty"`
+	Envoys      []JourneyAtEnvoy `json:"envoys"`
 }
 
 // JourneyAtEnvoy is how far an object has come at one Envoy.
@@ -86,6 +89,7 @@ func (c *Controller) Why(ctx context.Context, ref policy.Ref) (*Journey, error) 
 		j.Quarantined = cmp.Or(j.Quarantined, b.Quarantined[name])
 	}
 	j.Asks = asksOf(b, ref)
+	j.Certificate = c.certificate(ref)
 	c.addEnvoys(j, parts)
 	return j, nil
 }
@@ -160,6 +164,8 @@ func partsOf(b *Build, ref policy.Ref) []part {
 			p.addGateway(g, ref.Name)
 		case "Service":
 			p.addCluster(g, ref.Name)
+		case compile.KindCertificate:
+			p.addSecret(g, ref.Name)
 		default:
 			p.addRoutes(g, ref)
 		}

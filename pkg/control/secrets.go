@@ -1,0 +1,131 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/sluice-gateway/sluice/pkg/compile"
+	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/model"
+	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/secrets"
+	"github.com/sluice-gateway/sluice/pkg/snapshot"
+)
+
+// Certificates are rotated by whoever issues them. They take the short way, as endpoints do: no compile, no proof, one
+// resource of the gateways that name them, and no listener or cluster changes.
+
+// FollowSecrets runs beside Run until ctx ends, and publishes certificates as they are rotated.
+func (c *Controller) FollowSecrets(ctx context.Context) error {
+	if c.Secrets == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return c.Secrets.Run(ctx, c.rotated)
+}
+
+// rotated publishes the secrets that are other ones than those that are served.
+func (c *Controller) rotated() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	serving := c.serving.Load()
+	if serving == nil {
+		return
+	}
+	next := *serving
+	next.Snapshots = maps.Clone(serving.Snapshots)
+	for _, g := range serving.Config.Gateways {
+		s := next.Snapshots[g.Name]
+		had := s.Table(resource.SecretType)
+		has := snapshot.Renew(had, c.secretBodies(g))
+		if len(snapshot.Diff(had, has)) == 0 {
+			continue
+		}
+		next.Snapshots[g.Name] = s.With(resource.SecretType, has)
+		c.Publisher.Publish(g.Name, next.Snapshots[g.Name])
+	}
+	c.published = maps.Clone(next.Snapshots)
+	c.serving.Store(&next)
+}
+
+// secretBodies are a gateway's secrets in their last good form.
+func (c *Controller) secretBodies(g *model.Gateway) map[string][]byte {
+	out := map[string][]byte{}
+	for _, s := range g.Secrets {
+		if body := c.Secrets.Resource(s); body != nil {
+			out[s.Name] = body
+		}
+	}
+	return out
+}
+
+// addSecrets reads the secrets that a gateway names. What is wrong with them becomes the build's Problems.
+func (c *Controller) addSecrets(resources feature.Resources, g *model.Gateway, b *Build) {
+	if c.Secrets == nil {
+		return
+	}
+	for _, s := range g.Secrets {
+		body, warnings, err := c.Secrets.Read(s)
+		if body != nil {
+			resources.AddReady(resource.SecretType, s.Name, body)
+		}
+		switch {
+		case err != nil && body == nil:
+			b.missing = append(b.missing, secretProblem(s, policy.Error, err.Error(), "put it there, where sluice serve runs, or correct the Certificate"))
+		case err != nil:
+			warnings = append(warnings, err.Error()+"; the last good one is served")
+		}
+		for _, w := range warnings {
+			b.Problems.Add(secretProblem(s, policy.Warning, w, ""))
+		}
+	}
+}
+
+func secretProblem(s model.Secret, severity policy.Severity, what, help string) policy.Problem {
+	file, line := splitOrigin(s.From)
+	return policy.Problem{
+		Severity: severity, Code: policy.CodeContent, File: file, Line: line, Column: min(line, 1), Suggestion: help,
+		Object: &policy.Ref{Kind: compile.KindCertificate, Name: s.Name}, Message: fmt.Sprintf("Certificate %s: %s", s.Name, what),
+	}
+}
+
+// keepSecrets follows the secrets of what is published, and no others.
+func (c *Controller) keepSecrets(config *model.Config) {
+	if c.Secrets == nil {
+		return
+	}
+	var all []model.Secret
+	for _, g := range config.Gateways {
+		all = append(all, g.Secrets...)
+	}
+	c.Secrets.Keep(all)
+}
+
+// Certificates are how the certificates stand that are served, by name.
+func (c *Controller) Certificates() []secrets.Status {
+	if c.Secrets == nil {
+		return nil
+	}
+	return c.Secrets.Status()
+}
+
+func (c *Controller) certificate(ref policy.Ref) *secrets.Status {
+	for _, s := range c.Certificates() {
+		if ref.Kind == compile.KindCertificate && s.Name == ref.Name {
+			return &s
+		}
+	}
+	return nil
+}
+
+func (p *part) addSecret(g *model.Gateway, name string) {
+	for _, s := range g.Secrets {
+		if s.Name == name {
+			p.names = append(p.names, name)
+			p.resources = append(p.resources, resourceName{resource.SecretType, "secret", name})
+		}
+	}
+}
