@@ -5,7 +5,7 @@ GO ?= go
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build run test bench soak fuzz fmt lint golden generate clean
+.PHONY: help tools build run run-consul test bench soak fuzz fmt lint golden generate clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ build: ## build bin/sluice
 run: ## run the food-delivery example: gateway and backends, until Ctrl-C
 	@scripts/run.sh
 
+run-consul: ## the same, its services registered in a Consul agent
+	@scripts/run.sh consul
+
 test: ## run every test, and say what each part took
 	@scripts/test.sh
 
@@ -27,7 +30,7 @@ bench: ## measure, one JSON line a figure
 	@SLUICE_ENVOY="$$(scripts/tools.sh --print envoy)" $(GO) run ./integration/bench
 
 soak: ## the integration tests with full amounts of rounds and faults (hours)
-	@SLUICE_ENVOY="$$(scripts/tools.sh --print envoy)" SLUICE_SOAK=1 $(GO) test -p 1 -count=1 -timeout 3h -v ./integration/...
+	@SLUICE_ENVOY="$$(scripts/tools.sh --print envoy)" SLUICE_CONSUL_BINARY="$$(scripts/tools.sh --print consul)" SLUICE_SOAK=1 $(GO) test -p 1 -count=1 -timeout 3h -v ./integration/...
 
 fuzz: ## run every fuzz target for FUZZTIME (30s) each
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh

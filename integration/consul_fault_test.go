@@ -150,6 +150,9 @@ func TestConsul_TokenRevokedAndRestored(t *testing.T) {
 	l.end(t)
 }
 
+// twoAtOnce are options of an agent that is asked about a hundred services by two control planes at once, over HTTP/1.1.
+var twoAtOnce = agents.Options{Settings: map[string]any{"limits": map[string]any{"http_max_conns_per_client": 1000}}}
+
 // hundred registers services that opt in, so many of them by way of a node that can be taken away at once.
 func hundred(t *testing.T, a *agents.Agent, n, elsewhere int) {
 	t.Helper()
@@ -171,7 +174,7 @@ func hundred(t *testing.T, a *agents.Agent, n, elsewhere int) {
 
 func TestConsul_MassDeregistrationIsHeldUntilAnOperatorLetsGo(t *testing.T) {
 	const all, gone = 100, 80
-	a := agents.Start(t, agents.Options{})
+	a := agents.Start(t, twoAtOnce)
 	hundred(t, a, all, gone)
 	s := startConsulSite(t, a, teamTemplate)
 	path := func(i int) string { return fmt.Sprintf("/team/svc-%d", i) }
@@ -255,7 +258,7 @@ func startFaultSiteWith(t *testing.T, a *agents.Agent, more string) *consulSite 
 
 func TestConsul_ServicesComeAndGo(t *testing.T) {
 	const services = 100
-	a := agents.Start(t, agents.Options{})
+	a := agents.Start(t, twoAtOnce)
 	s := startFaultSite(t, a)
 	backend := gateway.Echo(t, "churned")
 	l := s.steady("/orders", "/team/menu")
@@ -348,7 +351,6 @@ func TestConsul_ServeRestartsWhileConsulIsAway(t *testing.T) {
 	says("1/1     fresh", "catalog")
 	a.Register(optIn("late", "late", gateway.Echo(t, "late"), "/team/late"))
 	gateway.Eventually(t, "the new one answers", func() bool { return statusOf(url+"/team/late") == http.StatusOK })
-	t.Log(s.stats("listener_(added|modified|in_place)|drain_close|cx_destroy_local|downstream_cx_total|downstream_cx_(max|idle|protocol)"))
 	l.end(t)
 	says("nothing was held", "catalog", "release", "--all")
 	says("not watched", "catalog", "release", "nobody")

@@ -123,7 +123,8 @@ func (s *consulSite) isFreshStart() {
 	s.t.Helper()
 	c := s.config
 	c.Saver = nil
-	other := s.Fresh(s.files, gateway.FromCatalog(s.newSource(c)))
+	other, stop := s.Fresh(s.files, gateway.FromCatalog(s.newSource(c)))
+	defer stop()
 	for deadline := time.Now().Add(gateway.Patience); ; time.Sleep(5 * time.Millisecond) { // between looks, not instead of one
 		now, fresh := s.Controller.Serving().Snapshots["edge"], other.Serving().Snapshots["edge"]
 		if now.Digest() == fresh.Digest() {

@@ -23,9 +23,10 @@ report() {
 trap report EXIT
 
 tools() {
-  scripts/tools.sh || return
+  scripts/tools.sh envoy consul || return
   SLUICE_ENVOY=$(scripts/tools.sh --print envoy) || return
-  export SLUICE_ENVOY
+  SLUICE_CONSUL_BINARY=$(scripts/tools.sh --print consul) || return
+  export SLUICE_ENVOY SLUICE_CONSUL_BINARY
 }
 
 build() { go build -trimpath -o bin/sluice ./cmd/sluice; }

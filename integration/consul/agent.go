@@ -54,7 +54,7 @@ type Options struct {
 
 // Binary is the path of the Consul program; without one the test is skipped, or fails under CI.
 func Binary(t testing.TB) string {
-	if path := os.Getenv("SLUICE_CONSUL"); path != "" {
+	if path := os.Getenv("SLUICE_CONSUL_BINARY"); path != "" {
 		return path
 	}
 	cache := os.Getenv("XDG_CACHE_HOME")
@@ -66,9 +66,9 @@ func Binary(t testing.TB) string {
 		return slices.Max(found)
 	}
 	if os.Getenv("CI") != "" {
-		t.Fatal("no Consul: run `scripts/tools.sh consul`, or name one with SLUICE_CONSUL")
+		t.Fatal("no Consul: run `scripts/tools.sh consul`, or name one with SLUICE_CONSUL_BINARY")
 	}
-	t.Skip("no Consul: run `scripts/tools.sh consul`, or name one with SLUICE_CONSUL")
+	t.Skip("no Consul: run `scripts/tools.sh consul`, or name one with SLUICE_CONSUL_BINARY")
 	return ""
 }
 

@@ -79,7 +79,7 @@ func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 	served := make(chan error, 1)
 	go func() { served <- g.XDS.Run(ctx, lis) }()
 	t.Cleanup(func() { cancel(); <-served })
-	g.Controller = controller(t, g.XDS, &proof.Prover{Binary: binary, Dir: t.TempDir()}, with)
+	g.Controller, _ = controller(t, g.XDS, &proof.Prover{Binary: binary, Dir: t.TempDir()}, with)
 	if err := g.Apply(files); err != nil {
 		t.Fatal(err)
 	}
@@ -87,37 +87,39 @@ func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 	return g
 }
 
-// controller is a control plane, which also follows its catalog until the test ends.
-func controller(t testing.TB, publisher control.Publisher, prover control.Prover, with []Option) *control.Controller {
+// controller is a control plane, which also follows its catalog until stop, or the test ends.
+func controller(t testing.TB, publisher control.Publisher, prover control.Prover, with []Option) (c *control.Controller, stop func()) {
 	o := options{log: slog.New(slog.DiscardHandler)}
 	for _, set := range with {
 		set(&o)
 	}
-	c := control.New(control.Config{
+	c = control.New(control.Config{
 		Features: all.Features(), Store: store.NewMemory(store.Options{}), Publisher: publisher, Prover: prover, Log: o.log,
 		Loopback: true, Catalog: o.catalog != nil,
 	})
-	if o.catalog != nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- c.Discover(ctx, o.catalog) }()
-		t.Cleanup(func() { cancel(); <-done })
+	if o.catalog == nil {
+		return c, func() {}
 	}
-	return c
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Discover(ctx, o.catalog) }()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	return c, stop
 }
 
-// Fresh is another control plane, which knew nothing, on the same policies.
-func (g *Gateway) Fresh(files map[string]string, with ...Option) *control.Controller {
+// Fresh is another control plane, which knew nothing, on the same policies, until stop.
+func (g *Gateway) Fresh(files map[string]string, with ...Option) (c *control.Controller, stop func()) {
 	g.t.Helper()
 	objects, err := g.objects(files)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	c := controller(g.t, xds.New(xds.Config{}), nil, with)
+	c, stop = controller(g.t, xds.New(xds.Config{}), nil, with)
 	if _, err := c.Apply(context.Background(), control.Request{Set: objects, Source: "test"}); err != nil {
 		g.t.Fatal(err)
 	}
-	return c
+	return c, stop
 }
 
 func (g *Gateway) startEnvoy(binary, server string) {
