@@ -24,6 +24,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/feature/rewrite"
 	"github.com/sluice-gateway/sluice/pkg/feature/sanitize"
 	"github.com/sluice-gateway/sluice/pkg/feature/timeout"
+	"github.com/sluice-gateway/sluice/pkg/feature/tls"
 	"github.com/sluice-gateway/sluice/pkg/feature/upgrade"
 )
 
@@ -51,6 +52,7 @@ func Features() feature.Set {
 		rewrite.Feature{},
 		sanitize.Feature{},
 		timeout.Feature{},
+		tls.Feature{},
 		upgrade.Feature{},
 	)
 }
