@@ -81,6 +81,7 @@ func (r *ruleCompiler) compile(matches []model.Match, backends []model.Backend, 
 	}
 	r.site.features.SortAttachments(attachments)
 	r.checkMatches(held, matches)
+	r.checkCompanions(held)
 	var out []*model.Route
 	for i, m := range matches {
 		one := &model.Route{Name: r.name(i), Route: r.doc.Name, Origin: r.at.String(), Match: m, Backends: backends, Attachments: attachments}
@@ -248,6 +249,19 @@ func (r *ruleCompiler) checkMatches(all map[string]held, matches []model.Match) 
 	}
 }
 
+// checkCompanions asks the blocks that need others beside them.
+func (r *ruleCompiler) checkCompanions(all map[string]held) {
+	var specs []feature.Spec
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		specs = append(specs, all[name].spec)
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if c, ok := all[name].spec.(feature.CompanionChecker); ok {
+			c.CheckCompanions(specs, all[name].at, r.problems)
+		}
+	}
+}
+
 // expansionMark stands in the name of every route that a feature adds to a rule, and in no other.
 const expansionMark = "~"
 
@@ -343,8 +357,12 @@ func compileCondition(name string, v policy.ValueMatch) model.Condition {
 	return model.Condition{Name: name, Op: model.Present}
 }
 
-// seal sets a route's order and digest.
+// seal sets what follows from the rest of a route: its policy for agents, its order and its digest.
 func seal(r *model.Route) *model.Route {
+	var err error
+	if r.Runtime, err = feature.Runtime(r.Attachments); err != nil {
+		panic("compile: a feature's block does not marshal: " + err.Error()) // a mistake in the program
+	}
 	r.Order, r.Literal = r.Match.Order(), r.Match.Path.Literal()
 	h := sha256.New()
 	enc := json.NewEncoder(h)

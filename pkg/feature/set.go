@@ -65,10 +65,15 @@ func (s Set) Kinds() []Kind {
 	return kinds
 }
 
-// Filters are the filters of every chain, in the published order, the router not among them.
+// Filters are the filters of every chain, in the published order, the router not among them. Where any feature is
+// decided by the agent, the filter that asks it is one of them.
 func (s Set) Filters() []Filter {
 	var filters []Filter
+	asks := s.checked()
 	for _, f := range s.features {
+		if asks && f.Info().Stage >= StageExtAuthz {
+			filters, asks = append(filters, agentFilter()), false
+		}
 		if h, ok := f.(HTTPFilterer); ok {
 			filters = append(filters, h.HTTPFilters()...)
 		}

@@ -51,6 +51,9 @@ func legacyWildcard(typeURL string) bool {
 	return typeURL == resource.ClusterType || typeURL == resource.ListenerType
 }
 
+// agentTypes starts the type URLs of what agents are sent.
+const agentTypes = "type.googleapis.com/sluice.agent.v1."
+
 // shortType is a type URL as people and metric labels know it: cluster, listener, route, …
 func shortType(typeURL string) string {
 	switch typeURL {
@@ -68,6 +71,9 @@ func shortType(typeURL string) string {
 		return "extension_config"
 	case resource.RuntimeType:
 		return "runtime"
+	}
+	if own, ok := strings.CutPrefix(typeURL, agentTypes); ok {
+		return "agent_" + strings.ToLower(own)
 	}
 	return "other"
 }

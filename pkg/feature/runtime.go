@@ -1,0 +1,184 @@
+package feature
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/sluice-gateway/sluice/pkg/model"
+)
+
+// The resource types of agents. A PolicyType resource is named by the digest of its body: a list of blocks as
+// canonical JSON. A DataType resource is named feature/name and holds what the feature's ParseData reads. On the wire
+// both are a google.protobuf.BytesValue.
+const (
+	PolicyType = "type.googleapis.com/sluice.agent.v1.Policy"
+	DataType   = "type.googleapis.com/sluice.agent.v1.Data"
+)
+
+// How Envoy asks the agent.
+const (
+	// AgentCluster is the cluster of the agent, in every bootstrap.
+	AgentCluster = "sluice-agent"
+	// AgentFilter is the filter that asks it, and the key of its per-route config.
+	AgentFilter = "ext_authz"
+	// PolicyExtension is the context extension that names a route's policy.
+	PolicyExtension = "policy"
+	agentTimeout    = 250 * time.Millisecond
+)
+
+// runtimeBlock is one block of a policy for agents.
+type runtimeBlock struct {
+	Feature string          `json:"feature"`
+	Spec    json.RawMessage `json:"spec"`
+}
+
+// Runtime is the policy for agents that a route's blocks ask for, nil when they ask for none. The attachments are in
+// the features' order, in which they are checked.
+func Runtime(attachments []model.Attachment) (*model.Runtime, error) {
+	var blocks []runtimeBlock
+	var data []model.Data
+	for _, a := range attachments {
+		if _, ok := a.Spec.(Checker); !ok {
+			continue
+		}
+		body, err := json.Marshal(a.Spec)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Feature, err)
+		}
+		blocks = append(blocks, runtimeBlock{Feature: a.Feature, Spec: body})
+		if u, ok := a.Spec.(DataUser); ok {
+			data = append(data, u.Data()...)
+		}
+	}
+	if blocks == nil {
+		return nil, nil
+	}
+	body, err := json.Marshal(blocks)
+	if err != nil {
+		return nil, err
+	}
+	return &model.Runtime{Digest: PolicyDigest(body), Body: body, Data: data}, nil
+}
+
+// PolicyDigest is the name of a policy for agents.
+func PolicyDigest(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// Check is one decoded block of a policy for agents.
+type Check struct {
+	Feature string
+	Checker
+}
+
+// Checks decodes a policy for agents, strictly: a block or field that is not known here must not be passed over.
+func (s Set) Checks(body []byte) ([]Check, error) {
+	var blocks []runtimeBlock
+	if err := strictJSON(body, &blocks); err != nil {
+		return nil, err
+	}
+	if len(blocks) == 0 {
+		return nil, fmt.Errorf("a policy without blocks")
+	}
+	var out []Check
+	for _, b := range blocks {
+		f, ok := s.Get(b.Feature)
+		if !ok {
+			return nil, fmt.Errorf("there is no feature %q in this version", b.Feature)
+		}
+		spec := f.New()
+		if err := strictJSON(b.Spec, spec); err != nil {
+			return nil, fmt.Errorf("%s: %w", b.Feature, err)
+		}
+		c, ok := spec.(Checker)
+		if !ok {
+			return nil, fmt.Errorf("%s is not decided by agents in this version", b.Feature)
+		}
+		out = append(out, Check{b.Feature, c})
+	}
+	return out, nil
+}
+
+// ParseData reads data of a name, feature/name.
+func (s Set) ParseData(name string, body []byte) (any, error) {
+	owner, _, _ := strings.Cut(name, "/")
+	f, _ := s.Get(owner)
+	p, ok := f.(DataParser)
+	if !ok {
+		return nil, fmt.Errorf("no feature reads %q in this version", name)
+	}
+	return p.ParseData(body)
+}
+
+func strictJSON(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if d.More() {
+		return fmt.Errorf("more after the end")
+	}
+	return nil
+}
+
+// Wrap is the wire form of a resource for agents.
+func Wrap(body []byte) ([]byte, error) { return Marshal(wrapperspb.Bytes(body)) }
+
+// Unwrap reads the wire form of a resource for agents.
+func Unwrap(b []byte) ([]byte, error) {
+	v := &wrapperspb.BytesValue{}
+	if err := proto.Unmarshal(b, v); err != nil {
+		return nil, err
+	}
+	return v.GetValue(), nil
+}
+
+// checked tells whether any feature's blocks are decided by the agent.
+func (s Set) checked() bool {
+	for _, f := range s.features {
+		if _, ok := f.New().(Checker); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// agentFilter asks the agent. When the agent does not answer in time, or at all, the answer is 503: nothing passes
+// that was not decided on.
+func agentFilter() Filter {
+	return Filter{
+		Name: AgentFilter,
+		Config: &extauthzv3.ExtAuthz{
+			TransportApiVersion: corev3.ApiVersion_V3,
+			Services: &extauthzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{
+				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: AgentCluster}},
+				Timeout:         durationpb.New(agentTimeout),
+			}},
+			StatusOnError:          &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+			IncludePeerCertificate: true,
+		},
+		PerRoute: &extauthzv3.ExtAuthzPerRoute{},
+	}
+}
+
+// AskAgent makes a route ask the agent to decide by the policy of that digest.
+func AskAgent(out *routev3.Route, digest string) error {
+	return Enable(out, AgentFilter, &extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{
+		CheckSettings: &extauthzv3.CheckSettings{ContextExtensions: map[string]string{PolicyExtension: digest}},
+	}})
+}
