@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/sluice-gateway/sluice/pkg/feature"
+)
+
+// largestResponse bounds what a server may send at once, in bytes.
+const largestResponse = 64 << 20
+
+// The pauses between tries to connect: none is longer than backoffMost, each anywhere between nothing and twice the
+// one before.
+const (
+	backoffFirst = 50 * time.Millisecond
+	backoffMost  = 5 * time.Second
+)
+
+// Client keeps a Holder like what one gateway's control plane has, over delta xDS.
+type Client struct {
+	// Holder takes what comes. Required.
+	Holder *Holder
+	// Gateway is whose policies are asked for, Node the agent's own id. Required.
+	Gateway, Node string
+	// Servers are the xDS servers, host:port or unix:/path, in the order they are tried. Required.
+	Servers []string
+	// Credentials secure the connection; nil means none.
+	Credentials grpc.DialOption
+	// File keeps the last good copy; "" keeps none.
+	File string
+	// Log takes connects, refusals and what goes wrong. Required.
+	Log *slog.Logger
+
+	held map[key]Resource
+}
+
+// Load takes in the last good copy from disk, so that an agent can decide before any server is there. A damaged file is
+// an error, and nothing is taken in then.
+func (c *Client) Load() error {
+	c.held = map[key]Resource{}
+	if c.File == "" {
+		return nil
+	}
+	resources, err := readCopy(c.File)
+	if err != nil {
+		return err
+	}
+	for _, r := range resources {
+		c.held[r.key()] = r
+	}
+	if err := c.Holder.Change(c.Gateway, resources, nil); err != nil {
+		c.Log.Warn("some of the copy on disk is not taken", "file", c.File, "error", err)
+	}
+	return nil
+}
+
+// Run follows the servers until ctx ends. Load comes first.
+func (c *Client) Run(ctx context.Context) error {
+	if c.held == nil {
+		c.held = map[key]Resource{}
+	}
+	limit := backoffFirst
+	for i := 0; ctx.Err() == nil; i++ {
+		server := c.Servers[i%len(c.Servers)]
+		heard, err := c.follow(ctx, server)
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.Log.Warn("the control plane is away; what is held goes on", "server", server, "error", err)
+		if heard {
+			limit, i = backoffFirst, -1
+		}
+		select {
+		case <-time.After(rand.N(limit)):
+		case <-ctx.Done():
+		}
+		limit = min(2*limit, backoffMost)
+	}
+	return nil
+}
+
+type stream = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+
+// follow follows one server until it is gone; heard tells whether it said anything.
+func (c *Client) follow(ctx context.Context, server string) (heard bool, err error) {
+	credentials := c.Credentials
+	if credentials == nil {
+		credentials = grpc.WithTransportCredentials(insecure.NewCredentials())
+	}
+	target := server
+	if !strings.HasPrefix(server, "unix:") {
+		target = "passthrough:///" + server
+	}
+	conn, err := grpc.NewClient(target, credentials,
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(largestResponse)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}))
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := c.subscribe(s); err != nil {
+		return false, err
+	}
+	for {
+		resp, err := s.Recv()
+		if err != nil {
+			return heard, err
+		}
+		if !heard {
+			heard = true
+			c.Log.Info("following", "server", server, "gateway", c.Gateway)
+		}
+		if err := s.Send(c.take(resp)); err != nil {
+			return heard, err
+		}
+	}
+}
+
+// subscribe asks for all of our types, and says what is held already.
+func (c *Client) subscribe(s stream) error {
+	node := &corev3.Node{
+		Id: c.Node, Cluster: c.Gateway, UserAgentName: "sluice-agent",
+	}
+	for _, typeURL := range []string{feature.DataType, feature.PolicyType} {
+		have := map[string]string{}
+		for k, r := range c.held {
+			if k.typeURL == typeURL {
+				have[k.name] = r.Version
+			}
+		}
+		err := s.Send(&discoveryv3.DeltaDiscoveryRequest{
+			Node: node, TypeUrl: typeURL, ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: have,
+		})
+		if err != nil {
+			return err
+		}
+		node = nil
+	}
+	return nil
+}
+
+// take takes a response in and gives the answer: an acknowledgement, or what is refused and why.
+func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryRequest {
+	answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}
+	var errs []error
+	var changed, removed []Resource
+	for _, r := range resp.GetResources() {
+		body, err := feature.Unwrap(r.GetResource().GetValue())
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", r.GetName(), err))
+			continue
+		}
+		changed = append(changed, Resource{Type: resp.GetTypeUrl(), Name: r.GetName(), Version: r.GetVersion(), Body: body})
+	}
+	for _, name := range resp.GetRemovedResources() {
+		removed = append(removed, Resource{Type: resp.GetTypeUrl(), Name: name})
+	}
+	if err := errors.Join(append(errs, c.Holder.Change(c.Gateway, changed, removed))...); err != nil {
+		c.Log.Error("some of what the control plane sent is not taken", "error", err)
+		answer.ErrorDetail = &status.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
+		return answer // the server sends again what is good of it
+	}
+	c.keep(changed, removed)
+	return answer
+}
+
+// keep notes what is held, and writes it to disk.
+func (c *Client) keep(changed, removed []Resource) {
+	for _, r := range changed {
+		c.held[r.key()] = r
+	}
+	for _, r := range removed {
+		delete(c.held, r.key())
+	}
+	if c.File == "" || len(changed)+len(removed) == 0 {
+		return
+	}
+	sorted := slices.SortedFunc(maps.Values(c.held), func(a, b Resource) int {
+		return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
+	})
+	if err := writeCopy(c.File, sorted); err != nil {
+		c.Log.Warn("the copy on disk could not be written: a restart without the control plane would not have it", "error", err)
+	}
+}

@@ -1,0 +1,96 @@
+package authorize
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/pkg/feature"
+)
+
+// Check implements feature.Checker: an enforced requirement that is not met wins over one that is only tried out.
+func (s *Spec) Check(_ context.Context, r *feature.Request, id *feature.Identity) feature.Decision {
+	var shadow feature.Decision
+	for _, one := range s.All {
+		d := one.check(r, id)
+		switch {
+		case d.Status == 0:
+		case one.Mode == "shadow":
+			d.Shadow = true
+			shadow = d
+		default:
+			return d
+		}
+	}
+	return shadow
+}
+
+func (r Requirement) check(req *feature.Request, id *feature.Identity) feature.Decision {
+	if len(r.Methods) > 0 && !slices.Contains(r.Methods, req.Method) {
+		return feature.Decision{}
+	}
+	switch {
+	case id.User == "":
+		return feature.Decision{Status: http.StatusUnauthorized, Reason: "missing", Detail: "A token is needed.", Challenge: `Bearer realm="sluice"`}
+	case !r.Permissions.metBy(id.Permissions):
+		return forbidden("permission", "The caller lacks a permission that is needed here.", "")
+	case !r.Scopes.metBy(id.Scopes):
+		return forbidden("scope", "The token lacks a scope that is needed here.", `Bearer realm="sluice", error="insufficient_scope"`)
+	case !r.Roles.metBy(id.Roles):
+		return forbidden("role", "The caller lacks a role that is needed here.", "")
+	case !r.claimsMetBy(id.Claims):
+		return forbidden("claim", "The token lacks a claim that is needed here.", "")
+	}
+	return feature.Decision{}
+}
+
+func forbidden(reason, detail, challenge string) feature.Decision {
+	return feature.Decision{Status: http.StatusForbidden, Reason: reason, Detail: detail, Challenge: challenge}
+}
+
+// metBy tells whether a caller who has these words has those that are needed.
+func (w Words) metBy(has []string) bool {
+	for _, needed := range w.All {
+		if !slices.Contains(has, needed) {
+			return false
+		}
+	}
+	return len(w.AnyOf) == 0 || slices.ContainsFunc(w.AnyOf, func(one string) bool { return slices.Contains(has, one) })
+}
+
+func (r Requirement) claimsMetBy(claims map[string]any) bool {
+	for name, wanted := range r.Claims {
+		if !holds(claim(claims, name), wanted) {
+			return false
+		}
+	}
+	return true
+}
+
+// claim is the claim of a name; where there is none, a dot leads into an object.
+func claim(claims map[string]any, name string) any {
+	if v, ok := claims[name]; ok {
+		return v
+	}
+	first, rest, ok := strings.Cut(name, ".")
+	inner, is := claims[first].(map[string]any)
+	if !ok || !is {
+		return nil
+	}
+	return claim(inner, rest)
+}
+
+func holds(v any, wanted string) bool {
+	switch v := v.(type) {
+	case nil, map[string]any:
+		return false
+	case []any:
+		return slices.ContainsFunc(v, func(one any) bool {
+			_, list := one.([]any)
+			return !list && holds(one, wanted)
+		})
+	}
+	return fmt.Sprint(v) == wanted
+}
