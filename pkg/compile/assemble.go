@@ -2,10 +2,13 @@ package compile
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
@@ -15,7 +18,7 @@ import (
 
 // assemble puts a gateway's routes into their hosts, in order, and finds the clusters they reach.
 func (s *site) assemble(g *gateway) *model.Gateway {
-	out := &model.Gateway{Name: g.Name, Attachments: s.gatewayAttachments(g)}
+	out := &model.Gateway{Name: g.Name, Attachments: s.gatewayAttachments(g), Defaults: s.ruleDefaults()}
 	for _, l := range g.gateway.Listeners {
 		out.Listeners = append(out.Listeners, &model.Listener{
 			Name: model.ListenerName(g.Name, l.Name), Gateway: g.Name, Address: l.Address, Port: l.Port, Attachments: out.Attachments,
@@ -36,6 +39,33 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 		out.Clusters = append(out.Clusters, s.cluster(name, clusters[name]))
 	}
 	out.Secrets = s.secrets(g, clusters)
+	out.Table = tableDigest(out.Hosts)
+	return out
+}
+
+// tableDigest is the content hash over all routes.
+func tableDigest(hosts []*model.VirtualHost) string {
+	h := sha256.New()
+	var line []byte
+	for _, v := range hosts {
+		line = append(append(line[:0], v.Domain...), 0)
+		h.Write(line)
+		for _, r := range v.Routes {
+			line = append(line[:0], r.Digest...)
+			h.Write(line)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12]
+}
+
+// ruleDefaults are the blocks that hold on rules where nobody wrote one, in the features' order.
+func (s *site) ruleDefaults() []model.Attachment {
+	var out []model.Attachment
+	all := s.defaults(feature.Rule)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, all[name].attachment(model.Default))
+	}
+	s.features.SortAttachments(out)
 	return out
 }
 
@@ -72,7 +102,7 @@ func (s *site) defaults(on feature.Place) map[string]held {
 	for _, f := range s.features.All() {
 		if d, ok := f.(feature.Defaulter); ok && f.Info().On&on != 0 {
 			spec := d.Default()
-			all[f.Info().Name] = held{block{name: f.Info().Name, spec: spec, digest: specDigest(spec)}, "default"}
+			all[f.Info().Name] = held{block{name: f.Info().Name, spec: spec, digest: specDigest(spec)}, model.Default}
 		}
 	}
 	return all
@@ -148,46 +178,66 @@ func checkAddress(address string) error {
 // notAllowed gives, for each path whose routes ask for methods, a route that answers 405 to all others. They come
 // after every route that was written, so that a wider path may still take the request.
 func (s *site) notAllowed(routes []*model.Route) []*model.Route {
-	allowed := make(map[string][]string, len(routes)) // by path; nil: any method
-	paths := make([]*model.Route, 0, len(routes))     // the first of each path
-	anyWider := false
-	for _, r := range routes {
-		if isExpansion(r) && len(r.Match.Headers)+len(r.Match.Query) > 0 {
-			continue // it takes some requests of a method, not the method
-		}
-		key := r.PathOrder()
-		methods, seen := allowed[key]
-		anyWider = anyWider || r.Match.Path.Tail && len(r.Match.Methods) > 0
-		switch {
-		case !seen:
-			paths = append(paths, r)
-			allowed[key] = r.Match.Methods
-		case methods != nil && len(r.Match.Methods) > 0:
-			allowed[key] = append(slices.Clip(methods), r.Match.Methods...)
-		default:
-			allowed[key] = nil
+	groups := byPath(routes)
+	wider := map[string][]string{}
+	for _, g := range groups {
+		if g.first.Match.Path.Tail && len(g.methods) > 0 {
+			wider[g.first.PathOrder()] = g.methods
 		}
 	}
-	var out []*model.Route
-	for _, r := range paths {
-		methods := allowed[r.PathOrder()]
-		if len(methods) == 0 {
+	out := make([]*model.Route, 0, len(groups))
+	for _, g := range groups {
+		if len(g.methods) == 0 {
 			continue
 		}
-		if anyWider {
-			methods = withWider(methods, r.Match.Path, allowed)
+		if len(wider) > 0 {
+			g.methods = withWider(g.methods, g.first.Match.Path, wider)
 		}
-		out = append(out, s.refuseMethods(r, sortedOnce(methods)))
+		out = append(out, s.refuseMethods(g))
 	}
 	return out
 }
 
+// pathGroup is the routes of one path.
+type pathGroup struct {
+	first   *model.Route
+	methods []string // of all of them; nil when one takes any
+	// conditional says that one asks for more than its method: a request that comes past it may have the right one.
+	conditional bool
+}
+
+// byPath groups routes that are in order.
+func byPath(routes []*model.Route) []pathGroup {
+	groups := make([]pathGroup, 0, len(routes))
+	for _, r := range routes {
+		conditional := len(r.Match.Headers)+len(r.Match.Query) > 0
+		if conditional && isExpansion(r) {
+			continue // it takes some requests of a method, not the method
+		}
+		if n := len(groups); n > 0 && groups[n-1].first.PathOrder() == r.PathOrder() {
+			groups[n-1].add(r, conditional)
+			continue
+		}
+		groups = append(groups, pathGroup{r, r.Match.Methods, conditional})
+	}
+	return groups
+}
+
+func (g *pathGroup) add(r *model.Route, conditional bool) {
+	g.conditional = g.conditional || conditional
+	if g.methods == nil || len(r.Match.Methods) == 0 {
+		g.methods = nil
+		return
+	}
+	g.methods = append(slices.Clip(g.methods), r.Match.Methods...)
+}
+
 // withWider adds the methods of the /* patterns that cover a path: their routes would take those.
-func withWider(methods []string, p model.Path, allowed map[string][]string) []string {
+func withWider(methods []string, p model.Path, wider map[string][]string) []string {
 	out := slices.Clip(methods)
 	for n := range len(p.Segments) + 1 {
-		wider := model.Path{Segments: p.Segments[:n], Tail: true}
-		out = append(out, allowed[wider.Order()]...)
+		covering := model.Path{Segments: p.Segments[:n], Tail: true}
+		out = append(out, wider[covering.Order()]...)
 	}
 	return out
 }
@@ -199,14 +249,18 @@ func sortedOnce(words []string) []string {
 	return slices.Compact(slices.Sorted(slices.Values(words)))
 }
 
-func (s *site) refuseMethods(r *model.Route, allow []string) *model.Route {
-	key := r.PathOrder() + "\x00" + r.Origin + "\x00" + strings.Join(allow, ",")
+// refuseMethods is a path's 405. Where the path's routes ask for nothing but methods, whatever comes past them has
+// another one, and Envoy need not look.
+func (s *site) refuseMethods(g pathGroup) *model.Route {
+	allow := sortedOnce(g.methods)
+	key := g.first.PathOrder() + "\x00" + g.first.Origin + "\x00" + strings.Join(allow, ",") + strconv.FormatBool(g.conditional)
 	out, _ := s.compiler.refusals.Get(key, func() (*model.Route, error) {
+		match := model.Match{Path: g.first.Match.Path}
+		if g.conditional {
+			match.Except = allow
+		}
 		out := seal(&model.Route{
-			Name:   model.OwnPrefix + "405" + r.Match.Path.String(),
-			Origin: r.Origin,
-			Match:  model.Match{Path: r.Match.Path, Except: allow},
-			Allow:  allow,
+			Name: model.OwnPrefix + "405" + g.first.Match.Path.String(), Origin: g.first.Origin, Match: match, Allow: allow,
 		})
 		out.Order = "\xff\xff" + out.Order
 		return out, nil

@@ -16,7 +16,6 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/proof"
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
 	"github.com/sluice-gateway/sluice/pkg/store"
-	"github.com/sluice-gateway/sluice/pkg/translate"
 )
 
 // Build is everything that a set of objects became.

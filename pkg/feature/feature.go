@@ -94,6 +94,11 @@ type (
 		// called after every ConfigureRoute.
 		VaryRoute(r *model.Route, out *routev3.Route) ([]*routev3.Route, error)
 	}
+	// HostConfigurer is a default block that says the same once for a whole virtual host: then ConfigureRoute is not
+	// called for it on the routes where only the default holds.
+	HostConfigurer interface {
+		ConfigureHost(out *routev3.VirtualHost) error
+	}
 	// ClusterConfigurer changes the Envoy cluster of the Service that the block stands on.
 	ClusterConfigurer interface {
 		ConfigureCluster(c *model.Cluster, out *clusterv3.Cluster) error

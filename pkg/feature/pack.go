@@ -8,8 +8,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// MetadataKey is the namespace of what Sluice says about routes and virtual hosts in their metadata: `policy` and
-// `rule` on a route, `config` on a virtual host.
+// MetadataKey is the namespace of what Sluice says about routes and virtual hosts in their metadata: `policy`
+// on a route, `config` on a virtual host.
 const MetadataKey = "sluice"
 
 // HookError is what a feature's hook says of a block that it cannot carry out: a Problem of the block's author.

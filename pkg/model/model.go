@@ -17,6 +17,10 @@ type Gateway struct {
 	Clusters    []*Cluster     // by name: the services that its routes reach, and no others
 	Secrets     []Secret       // by name: those that its listeners and clusters name, and no others
 	Attachments []Attachment   // the gateway's own blocks, in the features' order
+	// Defaults are the blocks that hold on every route that has none of its own.
+	Defaults []Attachment
+	// Table names the routing table by its content: every answer's log line carries it.
+	Table string
 }
 
 // Listener is one TCP port.
@@ -188,6 +192,9 @@ type Endpoint struct {
 	Unhealthy bool
 }
 
+// Default is the level of an attachment that nobody wrote.
+const Default = "default"
+
 // Attachment is one feature's block, opaque to the model.
 type Attachment struct {
 	// Feature is the feature's name.
@@ -196,7 +203,7 @@ type Attachment struct {
 	Spec any
 	// From is where it was written: file:line.
 	From string
-	// Level is where it was attached: gateway, service, route or rule.
+	// Level is where it was attached: gateway, service, route or rule; or Default where nobody wrote it.
 	Level string
 	// Via is the Policy it came through, "" when it was written in place.
 	Via string

@@ -29,16 +29,54 @@ func (t *Translator) routes(g *model.Gateway, out feature.Resources) error {
 		// How long a service took is in the log, and nobody else's business.
 		ResponseHeadersToRemove: []string{"x-envoy-upstream-service-time"},
 	}
-	config := metadata("config", TableDigest(g))
+	config := metadata("config", g.Table)
 	for _, v := range g.Hosts {
 		host, err := t.host(v)
 		if err != nil {
 			return err
 		}
 		host.Metadata = config
+		if err := configureHost(g.Defaults, host); err != nil {
+			return fmt.Errorf("host %s: %w", v.Domain, err)
+		}
 		table.VirtualHosts = append(table.VirtualHosts, host)
 	}
 	return out.Add(resource.RouteType, table.Name, table)
+}
+
+// runtimePolicies are the policies that the gateway's agents decide by.
+func (t *Translator) runtimePolicies(g *model.Gateway, out feature.Resources) error {
+	for _, v := range g.Hosts {
+		for _, r := range v.Routes {
+			if r.Runtime == nil || out[feature.PolicyType][r.Runtime.Digest] != nil {
+				continue
+			}
+			body, err := feature.Wrap(r.Runtime.Body)
+			if err != nil {
+				return fmt.Errorf("%s (%s): %w", r.Name, r.Origin, err)
+			}
+			out.AddReady(feature.PolicyType, r.Runtime.Digest, body)
+		}
+	}
+	return nil
+}
+
+// configureHost says once for a host what holds on every route that has nothing of its own.
+func configureHost(defaults []model.Attachment, out *routev3.VirtualHost) error {
+	for _, a := range defaults {
+		if f, ok := a.Spec.(feature.HostConfigurer); ok {
+			if err := f.ConfigureHost(out); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// onHost tells whether the host says it already.
+func onHost(a model.Attachment) bool {
+	_, ok := a.Spec.(feature.HostConfigurer)
+	return ok && a.Level == model.Default
 }
 
 func (t *Translator) host(v *model.VirtualHost) (*routev3.VirtualHost, error) {
@@ -115,7 +153,7 @@ func (t *Translator) Routes(r *model.Route) ([]*routev3.Route, error) {
 	routes := []*routev3.Route{out}
 	for _, a := range r.Attachments {
 		f, ok := a.Spec.(feature.RouteVarier)
-		if !ok {
+		if !ok || onHost(a) {
 			continue
 		}
 		before, err := f.VaryRoute(r, out)
@@ -128,7 +166,10 @@ func (t *Translator) Routes(r *model.Route) ([]*routev3.Route, error) {
 }
 
 func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
-	out := &routev3.Route{Name: r.Name, Match: match(r.Match), Metadata: metadata("policy", r.Origin, "rule", r.Name)}
+	out := &routev3.Route{Name: r.Name, Match: match(r.Match)}
+	if len(r.Allow) == 0 {
+		out.Metadata = metadata("policy", r.Origin)
+	}
 	switch {
 	case r.Unavailable:
 		out.Action = answer(http.StatusServiceUnavailable)
@@ -140,8 +181,13 @@ func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
 	case len(r.Backends) > 0:
 		out.Action = &routev3.Route_Route{Route: forward(r.Backends)}
 	}
+	if r.Runtime != nil {
+		if err := feature.AskAgent(out, r.Runtime.Digest); err != nil {
+			return nil, err
+		}
+	}
 	for _, a := range r.Attachments {
-		if f, ok := a.Spec.(feature.RouteConfigurer); ok {
+		if f, ok := a.Spec.(feature.RouteConfigurer); ok && !onHost(a) {
 			if err := f.ConfigureRoute(r, out); err != nil {
 				return nil, &feature.HookError{Feature: a.Feature, From: a.From, Err: err}
 			}

@@ -4,7 +4,6 @@ package translate
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
@@ -46,7 +45,7 @@ func (t *Translator) EndRun() {
 // Translate gives a gateway's resources.
 func (t *Translator) Translate(g *model.Gateway) (feature.Resources, error) {
 	out := feature.Resources{}
-	for _, step := range []func(*model.Gateway, feature.Resources) error{t.clusters, t.listeners, t.routes, t.runtime} {
+	for _, step := range []func(*model.Gateway, feature.Resources) error{t.clusters, t.listeners, t.routes, t.runtimePolicies, t.runtime} {
 		if err := step(g, out); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", g.Name, err)
 		}
@@ -56,19 +55,4 @@ func (t *Translator) Translate(g *model.Gateway) (feature.Resources, error) {
 
 func (t *Translator) runtime(_ *model.Gateway, out feature.Resources) error {
 	return out.Add(resource.RuntimeType, RuntimeName, &runtimev3.Runtime{Name: RuntimeName, Layer: &structpb.Struct{}})
-}
-
-// TableDigest names a gateway's routing table by its content: every answer's log line carries it.
-func TableDigest(g *model.Gateway) string {
-	h := sha256.New()
-	var line []byte
-	for _, v := range g.Hosts {
-		line = append(append(line[:0], v.Domain...), 0)
-		h.Write(line)
-		for _, r := range v.Routes {
-			line = append(line[:0], r.Digest...)
-			h.Write(line)
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))[:12]
 }

@@ -74,8 +74,17 @@ func (s *Spec) ConfigureRoute(r *model.Route, out *routev3.Route) error {
 	if _, others := s.split(r.Match); others {
 		on = s.unseen()
 	}
-	var err error
-	action.RetryPolicy, err = s.policy(on)
+	policy, err := s.policy(on)
+	if policy == nil {
+		policy = &routev3.RetryPolicy{} // none, whatever the host says
+	}
+	action.RetryPolicy = policy
+	return err
+}
+
+// ConfigureHost implements feature.HostConfigurer.
+func (s *Spec) ConfigureHost(out *routev3.VirtualHost) (err error) {
+	out.RetryPolicy, err = s.policy(s.On)
 	return err
 }
 
@@ -176,6 +185,7 @@ func (s *Spec) ConfigureCluster(_ *model.Cluster, out *clusterv3.Cluster) error 
 
 var (
 	_ feature.RouteConfigurer   = (*Spec)(nil)
+	_ feature.HostConfigurer    = (*Spec)(nil)
 	_ feature.RouteVarier       = (*Spec)(nil)
 	_ feature.ClusterConfigurer = (*Spec)(nil)
 	_ feature.Defaulter         = Feature{}

@@ -1,0 +1,123 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/model"
+	"github.com/sluice-gateway/sluice/pkg/snapshot"
+)
+
+// Keys keeps the data that agents need beside their policies, such as the keys of issuers.
+type Keys interface {
+	// Want makes what is kept exactly this.
+	Want(wanted []model.Data)
+	// Await returns when each has been tried once, or when ctx ends.
+	Await(ctx context.Context)
+	// Get is the last good data of a name.
+	Get(name string) ([]byte, bool)
+	// Changed tells that some data is another than before.
+	Changed() <-chan struct{}
+}
+
+// keysPatience is how long a change waits for the first answer of an issuer that it is the first to name.
+const keysPatience = 4 * time.Second
+
+// FollowKeys publishes data for agents as it changes, until ctx ends: no route and no policy changes with it.
+func (c *Controller) FollowKeys(ctx context.Context) error {
+	if c.Keys == nil {
+		return nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.Keys.Changed():
+			c.publishKeys()
+		}
+	}
+}
+
+// wantKeys asks for what a build needs, and waits a while for what is new.
+func (c *Controller) wantKeys(ctx context.Context, b *Build) {
+	if c.Keys == nil {
+		return
+	}
+	c.Keys.Want(dataOf(b.Config.Gateways...))
+	ctx, cancel := context.WithTimeout(ctx, keysPatience)
+	defer cancel()
+	c.Keys.Await(ctx)
+}
+
+// dataOf is what gateways need, each once, by name.
+func dataOf(gateways ...*model.Gateway) []model.Data {
+	seen := map[model.Data]bool{}
+	for _, g := range gateways {
+		for _, v := range g.Hosts {
+			for _, r := range v.Routes {
+				if r.Runtime == nil {
+					continue
+				}
+				for _, d := range r.Runtime.Data {
+					seen[d] = true
+				}
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(seen), func(a, b model.Data) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// addKeys adds a gateway's data to its resources. What is not there is left as it was published, if it was.
+func (c *Controller) addKeys(out feature.Resources, g *model.Gateway, published *snapshot.Snapshot) error {
+	if c.Keys == nil {
+		return nil
+	}
+	for _, d := range dataOf(g) {
+		ready := published.Table(feature.DataType).Body(d.Name)
+		if body, ok := c.Keys.Get(d.Name); ok {
+			var err error
+			if ready, err = feature.Wrap(body); err != nil {
+				return err
+			}
+		}
+		if ready != nil {
+			out.AddReady(feature.DataType, d.Name, ready)
+		}
+	}
+	return nil
+}
+
+// publishKeys takes the short way: no compile, no proof, only the data.
+func (c *Controller) publishKeys() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	serving := c.serving.Load()
+	if serving == nil {
+		return
+	}
+	next := *serving
+	next.Snapshots = maps.Clone(serving.Snapshots)
+	for _, g := range serving.Config.Gateways {
+		was := next.Snapshots[g.Name]
+		out := feature.Resources{}
+		if err := c.addKeys(out, g, was); err != nil {
+			c.Log.Error("keys could not be published; the old ones stay", "gateway", g.Name, "error", err)
+			continue
+		}
+		if out[feature.DataType] == nil {
+			continue
+		}
+		s := was.With(feature.DataType, snapshot.Renew(was.Table(feature.DataType), out[feature.DataType]))
+		if s.Digest() == was.Digest() {
+			continue
+		}
+		next.Snapshots[g.Name] = s
+		c.Publisher.Publish(g.Name, s)
+	}
+	c.published = maps.Clone(next.Snapshots)
+	c.serving.Store(&next)
+}
