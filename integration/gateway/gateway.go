@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/proof"
+	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
@@ -45,8 +46,12 @@ type Gateway struct {
 	// Log is all that Envoy has written: its access log, one JSON line a request, among it.
 	Log *Buffer
 
+	// StopXDS ends the management server.
+	StopXDS func()
+
 	t     testing.TB
 	admin string
+	agent *Agent
 }
 
 // Option changes what Start makes of a control plane.
@@ -55,6 +60,7 @@ type Option func(*options)
 type options struct {
 	catalog catalog.Source
 	log     *slog.Logger
+	agent   *Agent
 }
 
 // FromCatalog lets services and registrations come from a source, which runs until the test ends.
@@ -78,13 +84,29 @@ func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- g.XDS.Run(ctx, lis) }()
-	t.Cleanup(func() { cancel(); <-served })
+	g.StopXDS = func() { cancel(); <-served; served <- nil }
+	t.Cleanup(g.StopXDS)
+	if g.agent = optionsOf(with).agent; g.agent != nil {
+		g.agent.prepare(t)
+		g.agent.xds = lis.Addr().String()
+	}
 	g.Controller, _ = controller(t, g.XDS, &proof.Prover{Binary: binary, Dir: t.TempDir()}, with)
 	if err := g.Apply(files); err != nil {
 		t.Fatal(err)
 	}
+	if g.agent != nil {
+		g.agent.Start()
+	}
 	g.startEnvoy(binary, lis.Addr().String())
 	return g
+}
+
+func optionsOf(with []Option) options {
+	o := options{log: slog.New(slog.DiscardHandler)}
+	for _, set := range with {
+		set(&o)
+	}
+	return o
 }
 
 // controller is a control plane, which also follows its catalog until stop, or the test ends.
@@ -95,8 +117,9 @@ func controller(t testing.TB, publisher control.Publisher, prover control.Prover
 	}
 	c = control.New(control.Config{
 		Features: all.Features(), Store: store.NewMemory(store.Options{}), Publisher: publisher, Prover: prover, Log: o.log,
-		Loopback: true, Catalog: o.catalog != nil,
+		Loopback: true, Catalog: o.catalog != nil, Secrets: secrets.New(secrets.Config{Getenv: os.Getenv, Log: o.log}),
 	})
+	follow(t, c)
 	if o.catalog == nil {
 		return c, func() {}
 	}
@@ -133,6 +156,9 @@ func (g *Gateway) startEnvoy(binary, server string) {
 		Binary: binary, Concurrency: 1, DrainTime: time.Second, Log: g.Log,
 		Bootstrap: envoy.Bootstrap{Gateway: "edge", Node: "test", Servers: []string{server}, Admin: g.admin},
 		Args:      []string{"--file-flush-interval-msec", "50"},
+	}
+	if g.agent != nil {
+		g.Envoy.Bootstrap.Agent = "unix:" + g.agent.Socket
 	}
 	if err := g.Envoy.Start(); err != nil {
 		g.t.Fatal(err)
