@@ -131,6 +131,19 @@ func controller(t testing.TB, publisher control.Publisher, prover control.Prover
 	return c, stop
 }
 
+// follow lets a control plane follow its certificates until the test ends.
+func follow(t testing.TB, c *control.Controller) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.FollowSecrets(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Fresh is another control plane, which knew nothing, on the same policies, until stop.
 func (g *Gateway) Fresh(files map[string]string, with ...Option) (c *control.Controller, stop func()) {
 	g.t.Helper()
