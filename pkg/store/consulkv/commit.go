@@ -232,7 +232,7 @@ func (s *Store) decide(ctx context.Context, ops api.TxnOps, h head) (uint64, err
 			return indexOf(answer, s.Prefix+headKey), nil
 		case errors.Is(err, errMoved):
 			var index uint64
-			if index, err = s.mine(ctx, h); err == nil || errors.Is(err, errMoved) {
+			if index, err = s.mine(ctx, h); err == nil || errors.Is(err, errMoved) || !doubt && !errors.Is(err, store.ErrUnavailable) {
 				return index, err
 			}
 			doubt = true

@@ -25,6 +25,8 @@ const (
 )
 
 const (
+	// maxLoose is up to where compressing costs more than it saves.
+	maxLoose = 4 << 10
 	// maxBody is how large a body is written whole. Consul takes values, and transactions in Base64, of 512 KiB.
 	maxBody = 128 << 10
 	// maxChunk is the size of a chunk.
@@ -45,8 +47,10 @@ func pack(key string, plain []byte) ([]write, error) {
 		return nil, fmt.Errorf("%s has %d bytes: at most %d can be kept", key, len(plain), maxPlain)
 	}
 	body, flags := plain, byte(0)
-	if small := compress(plain); len(small) < len(plain) {
-		body, flags = small, flagGzip
+	if len(plain) > maxLoose {
+		if small := compress(plain); len(small) < len(plain) {
+			body, flags = small, flagGzip
+		}
 	}
 	if len(body) <= maxBody {
 		return []write{{key, seal(key, flags, body)}}, nil
