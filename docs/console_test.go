@@ -22,6 +22,9 @@ func TestCommandsOfPagesDoWhatTheySay(t *testing.T) {
 		}
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
+			if strings.Contains(text, "$ consul ") {
+				tools.addConsul(t)
+			}
 			newSandbox(t, tools).follow(page, text)
 		})
 	}
@@ -68,7 +71,7 @@ func anyCommand(text string, is func(line string) bool) bool {
 
 // isService tells whether a command goes on running.
 func isService(line string) bool {
-	for _, start := range []string{"make run", "sluice serve", "sluice dev ", "envoy -c ", "go run ./examples/food-delivery"} {
+	for _, start := range []string{"make run", "sluice serve", "sluice dev ", "envoy -c ", "consul agent ", "go run ./examples/food-delivery"} {
 		if strings.HasPrefix(line, start) {
 			return true
 		}
@@ -112,7 +115,7 @@ func (s *sandbox) perform(c command) bool {
 
 // asks tells whether a command changes nothing, so that it may be repeated.
 func asks(line string) bool {
-	for _, start := range []string{"curl", "for ", "tail ", "sluice envoys", "sluice why", "sluice history", "sluice explain"} {
+	for _, start := range []string{"curl", "for ", "tail ", "sluice envoys", "sluice why", "sluice history", "sluice explain", "sluice catalog"} {
 		if strings.HasPrefix(line, start) && !strings.Contains(line, "-d ") {
 			return true
 		}

@@ -2,8 +2,10 @@ package docs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -18,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/integration/consul"
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
 )
 
@@ -77,6 +80,14 @@ func buildTools(t *testing.T) tools {
 	return out
 }
 
+// addConsul puts the real Consul where pages find it; without one, a page that needs it is skipped.
+func (t tools) addConsul(of *testing.T) {
+	of.Helper()
+	if err := os.Symlink(consul.Binary(of), filepath.Join(t.dir, "consul")); err != nil && !errors.Is(err, fs.ErrExist) {
+		of.Fatal(err)
+	}
+}
+
 // sandbox is a folder, ports and processes for one page.
 type sandbox struct {
 	t       *testing.T
@@ -92,7 +103,7 @@ func newSandbox(t *testing.T, tools tools) *sandbox {
 	t.Helper()
 	s := &sandbox{t: t, tools: tools, dir: t.TempDir(), ports: map[string]string{}}
 	s.first = tools.ports.row(t)
-	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001"} {
+	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001", "8500"} {
 		s.ports[port] = strconv.Itoa(s.first + i)
 	}
 	for offset := 1; offset < 50; offset++ {
@@ -145,6 +156,7 @@ func (s *sandbox) environment() []string {
 		"PATH=" + s.tools.dir + ":/usr/local/bin:/usr/bin:/bin", "HOME=" + s.dir, "USER=you", "LANG=C.UTF-8",
 		"SLUICE_ENVOY=" + s.tools.envoy, "SLUICE_SERVER=http://" + admin, "SLUICE_LISTEN_ADMIN=" + admin,
 		"SLUICE_LISTEN_XDS=127.0.0.1:" + s.ports["18000"], "SLUICE_STORE=" + filepath.Join(s.dir, "store.db"),
+		"CONSUL_HTTP_ADDR=127.0.0.1:" + s.ports["8500"],
 	}, s.exports...)
 }
 
@@ -155,10 +167,18 @@ func (s *sandbox) shell(line string) *exec.Cmd {
 		line = strings.Replace(line, "sluice bootstrap ", fmt.Sprintf("sluice bootstrap --xds 127.0.0.1:%s --admin 127.0.0.1:%s ", s.ports["18000"], s.ports["19000"]), 1)
 	}
 	line = strings.Replace(line, "sluice dev ", fmt.Sprintf("sluice dev --envoy-admin 127.0.0.1:%s ", s.ports["19000"]), 1)
+	line = strings.Replace(line, "consul agent -dev", s.consulAgent(), 1)
 	cmd := exec.Command("bash", "-c", line)
 	cmd.Dir, cmd.Env = s.dir, s.environment()
 	cmd.WaitDelay = time.Second
 	return cmd
+}
+
+// consulAgent starts an agent that listens nowhere but on this sandbox's ports.
+func (s *sandbox) consulAgent() string {
+	first := s.first + 20
+	return fmt.Sprintf("consul agent -dev -log-level=warn -http-port=%s -server-port=%d -serf-lan-port=%d -serf-wan-port=%d -dns-port=-1 -grpc-port=-1 -grpc-tls-port=-1",
+		s.ports["8500"], first, first+1, first+2)
 }
 
 // run runs a command to its end and gives what it prints, with the ports of pages.
@@ -212,6 +232,9 @@ func (s *sandbox) start(line string) {
 	address := "http://127.0.0.1:" + s.ports[admin] + "/readyz"
 	if strings.HasPrefix(line, "envoy") { // it is ready only once there are policies, but lists its statistics before
 		address = "http://127.0.0.1:" + s.ports[envoyAdmin] + "/stats?filter=server.live"
+	}
+	if strings.HasPrefix(line, "consul agent") {
+		address = "http://127.0.0.1:" + s.ports["8500"] + "/v1/catalog/nodes"
 	}
 	s.await(line, out, func() bool { return answers(address) })
 	if strings.HasPrefix(line, "sluice dev") {
