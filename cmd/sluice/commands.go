@@ -10,7 +10,7 @@ import (
 func commands(a *app) []*cobra.Command {
 	return slices.Concat(
 		grouped("run",
-			newServeCommand(a), newDevCommand(a), newBootstrapCommand(a)),
+			newServeCommand(a), newAgentCommand(a), newDevCommand(a), newBootstrapCommand(a)),
 		grouped("offline",
 			newValidateCommand(a), newTranslateCommand(a), newSchemaCommand(a)),
 		grouped("server",

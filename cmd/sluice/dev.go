@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -27,6 +29,7 @@ type devOptions struct {
 	public   bool
 	admin    string
 	envoyLog string
+	agentAt  string
 }
 
 func newDevCommand(a *app) *cobra.Command {
@@ -49,6 +52,7 @@ that only reads works.`,
 	cmd.Flags().BoolVar(&o.noEnvoy, "no-envoy", false, "start no Envoy: only serve those that are started elsewhere")
 	cmd.Flags().BoolVar(&o.public, "public", false, "let listeners bind all interfaces, as they do in production, not only loopback")
 	cmd.Flags().StringVar(&o.admin, "envoy-admin", "", "where Envoy's admin interface listens (default 127.0.0.1:19000, that of each further Gateway one port higher)")
+	cmd.Flags().StringVar(&o.agentAt, "listen-agent", "", "where Envoys ask the agent: a loopback host:port or unix:/path (default: a socket of its own; with --no-envoy there is no agent unless this is given) (SLUICE_LISTEN_AGENT)")
 	cmd.Flags().StringVar(&o.envoyLog, "envoy-log-level", "warning", "what Envoy logs, trace to off")
 	cmd.Flags().Lookup("log-level").DefValue = "warn"
 	o.log.level = "warn"
@@ -77,14 +81,40 @@ func dev(ctx context.Context, a *app, o devOptions, folder string) error {
 	if err != nil {
 		return err
 	}
+	own, remove, err := a.devAgent(ctx, &o, log)
+	if err != nil {
+		return errors.Join(err, d.close())
+	}
+	defer remove()
 	kept := store.NewMemory(store.Options{Keep: 100})
-	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly, consul: catalog})
+	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly, consul: catalog, agent: own})
+	envoys.agent = o.agentAt
 	g, ctx := errgroup.WithContext(ctx)
 	f := &follower{app: a, folder: folder, site: s, fleet: envoys}
 	envoys.servers, envoys.failed = []string{addressOf(d.xds)}, make(chan error, 1)
 	g.Go(func() error { return s.run(ctx) })
 	g.Go(func() error { return f.follow(ctx) })
 	return g.Wait()
+}
+
+// devAgent opens the agent's door: where it was asked for, else a socket that only the Envoys started here know.
+func (a *app) devAgent(ctx context.Context, o *devOptions, log *slog.Logger) (own *localAgent, remove func(), err error) {
+	remove = func() {}
+	if o.agentAt == "" && o.noEnvoy {
+		return nil, remove, nil
+	}
+	if o.agentAt == "" {
+		dir, err := os.MkdirTemp("", "sluice")
+		if err != nil {
+			return nil, remove, err
+		}
+		remove = func() { _ = os.RemoveAll(dir) }
+		o.agentAt = "unix:" + filepath.Join(dir, "agent")
+	}
+	if own, err = a.openAgent(ctx, o.agentAt, log); err != nil {
+		remove()
+	}
+	return own, remove, err
 }
 
 // devEnvoy finds the Envoy to start and to judge; none at all needs --no-envoy.

@@ -19,6 +19,7 @@ import (
 type fleet struct {
 	binary   string // empty: none are started
 	servers  []string
+	agent    string // where they ask it; "" for the default
 	admin    string
 	log      io.Writer
 	logLevel string
@@ -76,7 +77,7 @@ func (f *fleet) start(ctx context.Context, gateway string) error {
 	}
 	p := &envoy.Process{
 		Binary: f.binary, Log: until{ctx, f.log}, LogLevel: f.logLevel, Concurrency: 2, DrainTime: 5 * time.Second,
-		Bootstrap: envoy.Bootstrap{Gateway: gateway, Node: "dev-" + gateway, Servers: f.servers, Admin: adminAddress},
+		Bootstrap: envoy.Bootstrap{Gateway: gateway, Node: "dev-" + gateway, Servers: f.servers, Agent: f.agent, Admin: adminAddress},
 	}
 	if err := p.Start(); err != nil {
 		return err

@@ -3,16 +3,21 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-gateway/sluice/envoy"
 )
 
 type serveOptions struct {
 	listenFlags
 	consulFlags
-	log   logFlags
-	store string
-	envoy string
+	log     logFlags
+	store   string
+	envoy   string
+	agent   bool
+	agentAt string
 }
 
 func newServeCommand(a *app) *cobra.Command {
@@ -35,6 +40,8 @@ Nothing is published before everything that is stored has been read. Envoys go o
 	o.consulFlags.add(cmd)
 	o.log.add(cmd)
 	addEnvoy(cmd, &o.envoy)
+	cmd.Flags().BoolVar(&o.agent, "agent", false, "also run an agent in this process, for Envoys on this host; it ends with the control plane")
+	cmd.Flags().StringVar(&o.agentAt, "listen-agent", envoy.DefaultAgent, "where Envoys ask that agent: a loopback host:port or unix:/path (SLUICE_LISTEN_AGENT)")
 	cmd.Flags().StringVar(&o.store, "store", "", "the file that keeps the policies; or consul, or consul://PREFIX, for several servers of one fleet (SLUICE_STORE; default: $STATE_DIRECTORY/store.db, /var/lib/sluice/store.db for root, else ~/.local/state/sluice/store.db)")
 	return cmd
 }
@@ -64,9 +71,23 @@ func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	s := a.newSite(d, siteConfig{store: kept.Store, judge: judge.Prover, log: log, consul: catalog})
+	config := siteConfig{store: kept.Store, judge: judge.Prover, log: log, consul: catalog, keysFile: keysBeside(kept.catalog)}
+	if o.agent {
+		if config.agent, err = a.openAgent(ctx, o.agentAt, log); err != nil {
+			return errors.Join(err, d.close())
+		}
+	}
+	s := a.newSite(d, config)
 	log.Info("serving", "store", kept.place, "xds", addressOf(d.xds), "admin", addressOf(d.admin), "envoy", judge.version)
 	err = s.run(ctx)
 	log.Info("ended")
 	return err
+}
+
+// keysBeside is where keys are kept over restarts, beside what the catalog has said.
+func keysBeside(catalog string) string {
+	if catalog == "" {
+		return ""
+	}
+	return strings.TrimSuffix(catalog, ".catalog") + ".keys"
 }

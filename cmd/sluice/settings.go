@@ -21,6 +21,7 @@ type settings struct {
 	Store       string `json:"store,omitempty"`
 	ListenXDS   string `json:"listenXDS,omitempty"`
 	ListenAdmin string `json:"listenAdmin,omitempty"`
+	ListenAgent string `json:"listenAgent,omitempty"`
 	AdminHost   string `json:"adminHost,omitempty"`
 	LogLevel    string `json:"logLevel,omitempty"`
 	LogFormat   string `json:"logFormat,omitempty"`
@@ -38,7 +39,7 @@ type settings struct {
 func (s settings) byFlag() map[string]string {
 	return map[string]string{
 		"server": s.Server, "output": s.Output, "envoy": s.Envoy, "store": s.Store, "listen-xds": s.ListenXDS,
-		"listen-admin": s.ListenAdmin, "admin-host": s.AdminHost, "log-level": s.LogLevel, "log-format": s.LogFormat,
+		"listen-admin": s.ListenAdmin, "listen-agent": s.ListenAgent, "admin-host": s.AdminHost, "log-level": s.LogLevel, "log-format": s.LogFormat,
 		"consul": s.Consul, "consul-datacenter": s.ConsulDatacenter, "consul-token-file": s.ConsulTokenFile, "consul-ca": s.ConsulCA,
 		"consul-cert": s.ConsulCert, "consul-key": s.ConsulKey, "consul-server-name": s.ConsulServerName,
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
 	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/keys"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
 	"github.com/sluice-gateway/sluice/pkg/xds"
@@ -51,6 +52,9 @@ func (l listenFlags) open(ctx context.Context) (doors, error) {
 	return doors{forXDS, forAdmin, l.hosts}, nil
 }
 
+// close is for doors that nothing serves.
+func (d doors) close() error { return errors.Join(d.xds.Close(), d.admin.Close()) }
+
 // site is a management server: what serve and dev have in common.
 type site struct {
 	doors
@@ -58,6 +62,8 @@ type site struct {
 	xds        *xds.Server
 	api        *admin.Server
 	consul     *consul.Source // nil when none is asked
+	keys       *keys.Keeper
+	agent      *localAgent // nil when none runs in this process
 }
 
 // siteConfig is what differs between serve and dev.
@@ -68,19 +74,25 @@ type siteConfig struct {
 	loopback bool
 	readOnly string
 	consul   *consul.Source
+	keysFile string      // where keys are kept over restarts; "" for nowhere
+	agent    *localAgent // nil for none in this process
 }
 
 func (a *app) newSite(d doors, c siteConfig) *site {
-	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log}), consul: c.consul}
+	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log}), consul: c.consul, agent: c.agent}
+	s.keys = a.newKeeper(c)
 	certificates := secrets.New(secrets.Config{Getenv: a.getenv, Log: c.log})
 	s.controller = control.New(control.Config{
-		Features: a.features, Store: c.store, Publisher: s.xds, Prover: c.judge, Log: c.log, Loopback: c.loopback,
-		Catalog: c.consul != nil, Secrets: certificates,
+		Features: a.features, Store: c.store, Publisher: s.agent.beside(s.xds), Prover: c.judge, Log: c.log, Loopback: c.loopback,
+		Catalog: c.consul != nil, Secrets: certificates, Keys: s.keys,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.xds.Metrics())
 	registry.MustRegister(s.controller.Collectors()...)
 	registry.MustRegister(certificates)
+	if s.agent != nil {
+		registry.MustRegister(s.agent.server.Metrics())
+	}
 	if observed, ok := c.store.(interface{ Collector() prometheus.Collector }); ok {
 		registry.MustRegister(observed.Collector())
 	}
@@ -103,6 +115,11 @@ func (s *site) run(ctx context.Context) error {
 	g.Go(func() error { return s.controller.FollowSecrets(ctx) })
 	if s.consul != nil {
 		g.Go(func() error { return s.controller.Discover(ctx, s.consul) })
+	}
+	g.Go(func() error { return s.keys.Run(ctx) })
+	g.Go(func() error { return s.controller.FollowKeys(ctx) })
+	if s.agent != nil {
+		g.Go(func() error { return s.agent.run(ctx) })
 	}
 	g.Go(func() error { return s.xds.Run(ctx, s.doors.xds) })
 	g.Go(func() error { return s.api.Run(ctx, s.doors.admin) })

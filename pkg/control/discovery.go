@@ -239,8 +239,12 @@ func (c *Controller) ask(ctx context.Context, b *Build, patience time.Duration) 
 
 // askAsBefore takes back what was asked for a change that was not made.
 func (c *Controller) askAsBefore() {
-	if serving := c.serving.Load(); serving != nil && c.Catalog {
+	serving := c.serving.Load()
+	if serving != nil && c.Catalog {
 		c.discovery.want(keysOf(serving.Config))
+	}
+	if serving != nil && c.Keys != nil {
+		c.Keys.Want(dataOf(serving.Config.Gateways...))
 	}
 }
 

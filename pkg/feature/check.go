@@ -19,6 +19,11 @@ type (
 		// fills it in.
 		Check(ctx context.Context, r *Request, id *Identity) Decision
 	}
+	// RuntimeDecider is a Checker that may have nothing to decide.
+	RuntimeDecider interface {
+		// AtRuntime tells whether this one has: a route where none has is never asked the agent about.
+		AtRuntime() bool
+	}
 	// DataUser is a resolved block whose checks need data that the control plane fetches and agents are given.
 	DataUser interface {
 		Data() []model.Data

@@ -51,7 +51,7 @@ func Runtime(attachments []model.Attachment) (*model.Runtime, error) {
 	var blocks []runtimeBlock
 	var data []model.Data
 	for _, a := range attachments {
-		if _, ok := a.Spec.(Checker); !ok {
+		if !atRuntime(a.Spec) {
 			continue
 		}
 		body, err := json.Marshal(a.Spec)
@@ -71,6 +71,14 @@ func Runtime(attachments []model.Attachment) (*model.Runtime, error) {
 		return nil, err
 	}
 	return &model.Runtime{Digest: PolicyDigest(body), Body: body, Data: data}, nil
+}
+
+func atRuntime(spec any) bool {
+	if d, ok := spec.(RuntimeDecider); ok && !d.AtRuntime() {
+		return false
+	}
+	_, ok := spec.(Checker)
+	return ok
 }
 
 // PolicyDigest is the name of a policy for agents.

@@ -4,6 +4,8 @@ package all
 import (
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/feature/accesslog"
+	"github.com/sluice-gateway/sluice/pkg/feature/authenticate"
+	"github.com/sluice-gateway/sluice/pkg/feature/authorize"
 	"github.com/sluice-gateway/sluice/pkg/feature/circuitbreaker"
 	"github.com/sluice-gateway/sluice/pkg/feature/clientaddress"
 	"github.com/sluice-gateway/sluice/pkg/feature/compression"
@@ -32,6 +34,8 @@ import (
 func Features() feature.Set {
 	return feature.NewSet(
 		accesslog.Feature{},
+		authenticate.Feature{},
+		authorize.Feature{},
 		circuitbreaker.Feature{},
 		clientaddress.Feature{},
 		compression.Feature{},

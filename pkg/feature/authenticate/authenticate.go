@@ -178,6 +178,9 @@ func (s *Spec) Data() []model.Data {
 	return out
 }
 
+// AtRuntime implements feature.RuntimeDecider: none asks nobody.
+func (s *Spec) AtRuntime() bool { return !s.None }
+
 // Authenticates implements feature.Authenticator.
 func (s *Spec) Authenticates() bool { return !s.None && len(s.JWT) > 0 }
 
@@ -297,12 +300,13 @@ func (i *Issuer) named(name string) NamedIssuer {
 }
 
 var (
-	_ feature.Kinds         = Feature{}
-	_ feature.DataParser    = Feature{}
-	_ feature.Joiner        = (*Spec)(nil)
-	_ feature.Resolver      = (*Spec)(nil)
-	_ feature.Checker       = (*Spec)(nil)
-	_ feature.DataUser      = (*Spec)(nil)
-	_ feature.Authenticator = (*Spec)(nil)
-	_ policy.Unmarshaler    = (*Spec)(nil)
+	_ feature.Kinds          = Feature{}
+	_ feature.DataParser     = Feature{}
+	_ feature.Joiner         = (*Spec)(nil)
+	_ feature.Resolver       = (*Spec)(nil)
+	_ feature.Checker        = (*Spec)(nil)
+	_ feature.DataUser       = (*Spec)(nil)
+	_ feature.RuntimeDecider = (*Spec)(nil)
+	_ feature.Authenticator  = (*Spec)(nil)
+	_ policy.Unmarshaler     = (*Spec)(nil)
 )

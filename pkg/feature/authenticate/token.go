@@ -26,7 +26,9 @@ type fault struct{ reason, detail string }
 
 func (f *fault) Error() string { return f.detail }
 
-func malformed() *fault { return &fault{"malformed", "The token is not a JSON Web Token that is taken here."} }
+func malformed() *fault {
+	return &fault{"malformed", "The token is not a JSON Web Token that is taken here."}
+}
 
 // header is a token's, as far as it may say anything.
 type header struct {

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-gateway/sluice/envoy"
+	"github.com/sluice-gateway/sluice/pkg/admin"
+	"github.com/sluice-gateway/sluice/pkg/agent"
+	"github.com/sluice-gateway/sluice/pkg/agent/extauthz"
+)
+
+type agentOptions struct {
+	log                   logFlags
+	gateway, node         string
+	servers               []string
+	listen, metrics, file string
+	most                  int
+}
+
+// defaultAgentMetrics is where an agent shows its metrics.
+const defaultAgentMetrics = "127.0.0.1:18002"
+
+func newAgentCommand(a *app) *cobra.Command {
+	var o agentOptions
+	cmd := &cobra.Command{
+		Use:   "agent --gateway NAME",
+		Short: "Run the agent beside an Envoy",
+		Long: `Runs the part of a gateway that decides on requests beside an Envoy: whether a caller's credentials hold, and what it may
+do. It follows the control plane, keeps the last good copy of what it decides by in a file, and goes on, and starts, while
+the control plane is away. Without an agent, routes that need one answer 503.`,
+		Example: `  sluice agent --gateway edge
+  sluice agent --gateway edge --xds 127.0.0.1:18000 --listen-agent unix:/run/sluice/agent.sock`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), a, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.gateway, "gateway", "", "the Gateway whose Envoy it stands beside (required)")
+	f.StringVar(&o.node, "node", "", "its own id (default: agent- and the host's name)")
+	f.StringArrayVar(&o.servers, "xds", nil, "a sluice serve, host:port on loopback or unix:/path, in the order they are tried; may be repeated (default "+envoy.DefaultServer+")")
+	f.StringVar(&o.listen, "listen-agent", envoy.DefaultAgent, "where Envoy asks it: a loopback host:port or unix:/path (SLUICE_LISTEN_AGENT)")
+	f.StringVar(&o.metrics, "listen-metrics", defaultAgentMetrics, "where /metrics is: a loopback host:port or unix:/path")
+	f.StringVar(&o.file, "copy", "", "the file of the last good copy (default: $STATE_DIRECTORY/agent-GATEWAY.copy, below /var/lib/sluice for root, else ~/.local/state/sluice)")
+	f.IntVar(&o.most, "max-checks", extauthz.DefaultMost, "how many requests are decided on at once; further ones are answered 503")
+	o.log.add(cmd)
+	return cmd
+}
+
+func runAgent(ctx context.Context, a *app, o agentOptions) error {
+	if o.gateway == "" {
+		return errors.New("--gateway is missing: name the Gateway whose Envoy the agent stands beside")
+	}
+	log, err := a.logger(o.log)
+	if err != nil {
+		return err
+	}
+	if err := a.agentDefaults(&o); err != nil {
+		return err
+	}
+	lis, err := admin.Listen(ctx, "--listen-agent", o.listen)
+	if err != nil {
+		return err
+	}
+	metrics, err := admin.Listen(ctx, "--listen-metrics", o.metrics)
+	if err != nil {
+		return errors.Join(err, lis.Close())
+	}
+	holder := agent.NewHolder(a.features)
+	client := &agent.Client{Holder: holder, Gateway: o.gateway, Node: o.node, Servers: o.servers, File: o.file, Log: log}
+	if err := client.Load(); err != nil {
+		log.Warn("the last good copy is not taken; what needs it is refused until the control plane answers", "error", err)
+	}
+	server := extauthz.New(holder, log, o.most)
+	log.Info("deciding", "gateway", o.gateway, "agent", addressOf(lis), "copy", o.file, "held", holder.Len())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return client.Run(ctx) })
+	g.Go(func() error { return server.Run(ctx, lis) })
+	g.Go(func() error { return serveMetrics(ctx, metrics, server.Metrics()) })
+	return g.Wait()
+}
+
+func (a *app) agentDefaults(o *agentOptions) error {
+	if len(o.servers) == 0 {
+		o.servers = []string{envoy.DefaultServer}
+	}
+	for _, server := range o.servers {
+		if err := checkHere(server); err != nil {
+			return err
+		}
+	}
+	if o.node == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("the host has no name (%w): give --node", err)
+		}
+		o.node = "agent-" + host
+	}
+	if o.file != "" {
+		return nil
+	}
+	dir := a.stateFolder()
+	if dir == "" {
+		return errors.New("there is no home to keep the last good copy in: name a file with --copy")
+	}
+	o.file = filepath.Join(dir, "agent-"+o.gateway+".copy")
+	return os.MkdirAll(dir, 0o700)
+}
+
+// checkHere refuses servers on other hosts: nothing would secure what they say.
+func checkHere(server string) error {
+	if strings.HasPrefix(server, "unix:") {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(server)
+	if err != nil {
+		return fmt.Errorf("--xds: %q is neither host:port nor unix:/path", server)
+	}
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--xds: %s is not on this host: agents have no TLS yet, so run the control plane here, or bring it here through SSH or a proxy", server)
+	}
+	return nil
+}
+
+// serveMetrics shows metrics until ctx ends.
+func serveMetrics(ctx context.Context, lis net.Listener, own prometheus.Collector) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), own)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
+	if err := s.Serve(lis); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
