@@ -120,6 +120,9 @@ func controller(t testing.TB, publisher control.Publisher, prover control.Prover
 		Loopback: true, Catalog: o.catalog != nil, Secrets: secrets.New(secrets.Config{Getenv: os.Getenv, Log: o.log}),
 	})
 	follow(t, c)
+	if o.agent != nil {
+		followKeys(t, c, o.log)
+	}
 	if o.catalog == nil {
 		return c, func() {}
 	}
