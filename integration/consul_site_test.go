@@ -55,7 +55,7 @@ func startConsulSite(t *testing.T, a *agents.Agent, policies string, change ...f
 	s.Gateway = gateway.Start(t, s.files, gateway.FromCatalog(s.source), gateway.LogTo(log))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("control plane: %s\nstatus: %+v", s.log, s.source.Summary())
+			t.Logf("control plane: %s\nstatus: %+v\n%s", s.log, s.source.Summary(), s.Admin("/stats?usedonly&filter=downstream_cx|listener_manager|drain|reset|overload"))
 		}
 	})
 	return s

@@ -4,7 +4,7 @@
 #   scripts/tools.sh [NAME...]       fetch what is missing, print "name version path"
 #   scripts/tools.sh --print NAME    the same for one tool, but print the path alone
 #
-# NAME: envoy, consul, ratelimit, redis, wrk; "bench" stands for envoy and wrk,
+# NAME: envoy, consul, ratelimit, redis, wrk; "bench" stands for envoy, wrk and consul,
 # "all" for everything. Without a name: envoy, all that `make run` and `make test` need.
 #
 # What is fetched lies under ${XDG_CACHE_HOME:-~/.cache}/sluice/tools/NAME-VERSION/NAME.
@@ -162,7 +162,7 @@ names() {
   local name
   for name in "${@:-envoy}"; do
     case $name in
-    bench) echo envoy wrk ;;
+    bench) echo envoy wrk consul ;;
     all) echo envoy consul ratelimit redis wrk ;;
     envoy | consul | ratelimit | redis | wrk) echo "$name" ;;
     *) die "no tool is called \"$name\": use envoy, consul, ratelimit, redis, wrk, bench or all" ;;

@@ -87,5 +87,6 @@ func scenarios() []scenario {
 		s := site{rules: rules, own: true}
 		all = append(all, scenario{fmt.Sprintf("cost/%d", rules), func(ctx context.Context, b *bench) error { return cost(ctx, b, s) }})
 	}
-	return append(all, scenario{"traffic", traffic}, scenario{"fleet", fleet})
+	all = append(all, scenario{"traffic", traffic}, scenario{"fleet", fleet})
+	return append(all, consulScenarios()...)
 }

@@ -48,15 +48,18 @@ type sluice struct {
 	*process
 	client  *admin.Client
 	address string
+	admin   string // the URL of its admin API
 }
 
-// startSluice starts it on a store; without a prover it publishes unproven. It says how long it took to be ready.
-func (b *bench) startSluice(ctx context.Context, store string, proven bool) (*sluice, time.Duration, error) {
+// startSluice starts it on a store, with more arguments; without a prover it publishes unproven. It says how long it took
+// to be ready.
+func (b *bench) startSluice(ctx context.Context, store string, proven bool, args ...string) (*sluice, time.Duration, error) {
 	xds, adminAddress, err := twoAddresses()
 	if err != nil {
 		return nil, 0, err
 	}
 	cmd := exec.Command(b.sluiceBinary, "serve", "--store", store, "--listen-xds", xds, "--listen-admin", adminAddress)
+	cmd.Args = append(cmd.Args, args...)
 	cmd.Env = []string{"HOME=" + b.dir} // with nothing else, no Envoy is found
 	if proven {
 		cmd.Args = append(cmd.Args, "--envoy", b.envoyBinary)
@@ -66,7 +69,7 @@ func (b *bench) startSluice(ctx context.Context, store string, proven bool) (*sl
 		return nil, 0, err
 	}
 	client, err := admin.NewClient(adminAddress)
-	return &sluice{process: p, client: client, address: xds}, took, err
+	return &sluice{process: p, client: client, address: xds, admin: "http://" + adminAddress}, took, err
 }
 
 func (s *sluice) ready(_ context.Context, change control.Request, settled bool) (func(context.Context) error, error) {

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -54,22 +55,32 @@ type Options struct {
 
 // Binary is the path of the Consul program; without one the test is skipped, or fails under CI.
 func Binary(t testing.TB) string {
-	if path := os.Getenv("SLUICE_CONSUL_BINARY"); path != "" {
+	t.Helper()
+	path, err := Find()
+	switch {
+	case err == nil:
 		return path
+	case os.Getenv("CI") != "":
+		t.Fatal(err)
+	}
+	t.Skip(err)
+	return ""
+}
+
+// Find is the path of the Consul program: the one that SLUICE_CONSUL_BINARY names, else what scripts/tools.sh fetched.
+func Find() (string, error) {
+	if path := os.Getenv("SLUICE_CONSUL_BINARY"); path != "" {
+		return path, nil
 	}
 	cache := os.Getenv("XDG_CACHE_HOME")
 	if cache == "" {
 		cache = filepath.Join(os.Getenv("HOME"), ".cache")
 	}
 	found, _ := filepath.Glob(filepath.Join(cache, "sluice", "tools", "consul-*", "consul"))
-	if len(found) > 0 {
-		return slices.Max(found)
+	if len(found) == 0 {
+		return "", errors.New("no Consul: run `scripts/tools.sh consul`, or name one with SLUICE_CONSUL_BINARY")
 	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("no Consul: run `scripts/tools.sh consul`, or name one with SLUICE_CONSUL_BINARY")
-	}
-	t.Skip("no Consul: run `scripts/tools.sh consul`, or name one with SLUICE_CONSUL_BINARY")
-	return ""
+	return slices.Max(found), nil
 }
 
 // Start runs a server that has a leader and answers; it ends with the test.
@@ -107,7 +118,10 @@ func configure(t testing.TB, node string, o Options, more map[string]any) *Agent
 	if o.TLS {
 		a.ports["https"] = free[4]
 		a.HTTPS = fmt.Sprintf("127.0.0.1:%d", free[4])
-		a.CAFile = a.certificates()
+		if err := Certificates(a.folder); err != nil {
+			t.Fatal(err)
+		}
+		a.CAFile = filepath.Join(a.folder, "cert.pem")
 	}
 	a.Address = fmt.Sprintf("127.0.0.1:%d", a.ports["http"])
 	settings := map[string]any{
@@ -247,11 +261,11 @@ func freePorts(t testing.TB, n int) []int {
 	return ports
 }
 
-// certificates writes a CA and a certificate of it for 127.0.0.1, and returns the CA's file.
-func (a *Agent) certificates() string {
+// Certificates writes cert.pem, a certificate for 127.0.0.1 that signs itself, and key.pem to a folder.
+func Certificates(folder string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		a.t.Fatal(err)
+		return err
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "consul"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
@@ -260,16 +274,16 @@ func (a *Agent) certificates() string {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		a.t.Fatal(err)
+		return err
 	}
 	secret, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
-		a.t.Fatal(err)
+		return err
 	}
 	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "EC PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(filepath.Join(a.folder, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			a.t.Fatal(err)
+		if err := os.WriteFile(filepath.Join(folder, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			return err
 		}
 	}
-	return filepath.Join(a.folder, "cert.pem")
+	return nil
 }
