@@ -23,10 +23,9 @@ const (
 
 // Names of the clusters that every bootstrap defines.
 const (
-	ClusterAgent       = "sluice-agent"        // the agent beside this Envoy
-	ClusterXDS         = "sluice-xds"          // the first xDS server
-	ClusterXDSFailover = "sluice-xds-failover" // all later xDS servers; only there when there are any
-	ClusterReports     = "sluice-reports"      // any xDS server, the first preferred: load reports and access logs
+	ClusterAgent   = "sluice-agent"   // the agent beside this Envoy
+	ClusterXDS     = "sluice-xds"     // the xDS servers, the first preferred
+	ClusterReports = "sluice-reports" // the same: load reports and access logs
 )
 
 // Default addresses and limits.
@@ -69,7 +68,6 @@ type page struct {
 	Locality               map[string]string
 	AdminAddress           any
 	Runtime                map[string]any
-	XDSClusters            []cluster
 	Clusters               []cluster
 	MaxConnections         int
 	MaxHeapBytes           int64
@@ -98,10 +96,7 @@ func (b Bootstrap) YAML() ([]byte, error) {
 
 // Runtime is the lowest runtime layer of every Envoy; the proof runs on the same.
 func Runtime() map[string]any {
-	return map[string]any{
-		// Without it a second xDS server is an error.
-		"envoy.restart_features.xds_failover_support": true,
-	}
+	return map[string]any{}
 }
 
 func (b Bootstrap) withDefaults() Bootstrap {
@@ -145,7 +140,7 @@ func (b Bootstrap) page() (page, error) {
 	if !admin.local() {
 		return page{}, fmt.Errorf("admin address %s: must be on loopback or a unix socket, it has no authentication", b.Admin)
 	}
-	xds, all, err := b.clusters()
+	clusters, err := b.clusters()
 	if err != nil {
 		return page{}, err
 	}
@@ -153,7 +148,7 @@ func (b Bootstrap) page() (page, error) {
 		Gateway: b.Gateway, Node: b.Node, Version: BootstrapVersion,
 		Labels: b.Labels, Locality: locality(b.Labels),
 		AdminAddress: admin.proto(), Runtime: Runtime(),
-		XDSClusters: xds, Clusters: all,
+		Clusters:       clusters,
 		MaxConnections: b.MaxConnections, MaxHeapBytes: b.MaxHeapBytes,
 	}, nil
 }

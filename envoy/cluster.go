@@ -15,7 +15,7 @@ type cluster struct {
 	Discovery      string
 	ConnectTimeout string
 	Endpoints      []group
-	Outliers       bool
+	Failures       int // in a row, after which a server is left for the next; 0 for never
 	TLS            any
 }
 
@@ -25,28 +25,25 @@ type group struct {
 	Addresses []any
 }
 
-// clusters are those that carry xDS, in failover order, and all there are. Envoy takes two xDS servers at most, so
-// those after the first share a cluster and are tried in turn.
-func (b Bootstrap) clusters() (xds, all []cluster, err error) {
+// clusters are those that every Envoy has. All xDS servers share one, each a priority of its own. Envoy can also be
+// given a second cluster to fail over to, but stops trying that one as soon as the first has ever answered.
+func (b Bootstrap) clusters() ([]cluster, error) {
 	servers, err := b.servers()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	agent, err := parseAddress(b.Agent)
 	if err != nil {
-		return nil, nil, fmt.Errorf("agent address: %w", err)
+		return nil, fmt.Errorf("agent address: %w", err)
 	}
 	if !agent.local() {
-		return nil, nil, fmt.Errorf("agent address %s: must be on loopback or a unix socket, the agent runs beside its Envoy", b.Agent)
+		return nil, fmt.Errorf("agent address %s: must be on loopback or a unix socket, the agent runs beside its Envoy", b.Agent)
 	}
-	xds = append(xds, b.xdsCluster(ClusterXDS, "1s", [][]address{servers[:1]}))
-	if len(servers) > 1 {
-		xds = append(xds, b.xdsCluster(ClusterXDSFailover, "1s", [][]address{servers[1:]}))
+	xds, reports := b.xdsCluster(ClusterXDS, "1s", each(servers)), b.xdsCluster(ClusterReports, "1s", each(servers))
+	if reports.Failures = 3; len(servers) > 1 {
+		xds.Failures = 1
 	}
-	reports := b.xdsCluster(ClusterReports, "1s", each(servers))
-	reports.Outliers = true
-	all = append(append(all, xds...), reports, newCluster(ClusterAgent, "0.25s", [][]address{{agent}}))
-	return xds, all, nil
+	return []cluster{xds, reports, newCluster(ClusterAgent, "0.25s", [][]address{{agent}})}, nil
 }
 
 func (b Bootstrap) servers() ([]address, error) {

@@ -68,7 +68,7 @@ func fixedClusters(have []*clusterv3.Cluster) []*clusterv3.Cluster {
 }
 
 func fixedNames() []string {
-	return []string{envoy.ClusterAgent, envoy.ClusterXDS, envoy.ClusterXDSFailover, envoy.ClusterReports}
+	return []string{envoy.ClusterAgent, envoy.ClusterXDS, envoy.ClusterReports}
 }
 
 func emptyCluster(name string) *clusterv3.Cluster {
