@@ -22,27 +22,36 @@ type cache struct {
 }
 
 type verified struct {
-	claims jwt.MapClaims
-	until  time.Time
+	algorithm string
+	claims    jwt.MapClaims
+	until     time.Time
+}
+
+// sumOf is a token's name in caches.
+func sumOf(raw string) [sha256.Size]byte {
+	if len(raw) > maxTokenBytes {
+		return [sha256.Size]byte{} // never verified
+	}
+	return sha256.Sum256([]byte(raw))
 }
 
 func newCache() *cache { return &cache{tokens: map[[sha256.Size]byte]verified{}} }
 
-func (c *cache) get(sum [sha256.Size]byte, now time.Time) (jwt.MapClaims, bool) {
+func (c *cache) get(sum [sha256.Size]byte, now time.Time) (verified, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v, ok := c.tokens[sum]
 	if !ok || !now.Before(v.until) {
 		delete(c.tokens, sum)
-		return nil, false
+		return verified{}, false
 	}
-	return v.claims, true
+	return v, true
 }
 
 // put makes room by forgetting any other: a token that is forgotten is only verified again.
-func (c *cache) put(sum [sha256.Size]byte, claims jwt.MapClaims, now time.Time) {
+func (c *cache) put(sum [sha256.Size]byte, v verified, now time.Time) {
 	until := now.Add(verifiedForever)
-	if exp, err := claims.GetExpirationTime(); err == nil && exp != nil && exp.Before(until) {
+	if exp, err := v.claims.GetExpirationTime(); err == nil && exp != nil && exp.Before(until) {
 		until = exp.Time
 	}
 	if !until.After(now) {
@@ -56,5 +65,6 @@ func (c *cache) put(sum [sha256.Size]byte, claims jwt.MapClaims, now time.Time) 
 			break
 		}
 	}
-	c.tokens[sum] = verified{claims, until}
+	v.until = until
+	c.tokens[sum] = v
 }
