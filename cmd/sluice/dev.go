@@ -289,7 +289,11 @@ func (f *follower) listening(config *model.Config) {
 	var b strings.Builder
 	for _, g := range config.Gateways {
 		for _, l := range g.Listeners {
-			fmt.Fprintf(&b, "  %-28s gateway %s\n", fmt.Sprintf("http://%s:%d", shownHost(l.Address), l.Port), l.Name)
+			scheme := "http"
+			if l.TLS != nil {
+				scheme = "https"
+			}
+			fmt.Fprintf(&b, "  %-28s gateway %s\n", fmt.Sprintf("%s://%s:%d", scheme, shownHost(l.Address), l.Port), l.Name)
 		}
 	}
 	fmt.Fprintf(&b, "  %-28s status page, admin API, metrics\n", shownURL(addressOf(f.site.admin)))
