@@ -54,7 +54,7 @@ func (s *Server) checks(ready error) string {
 func certificateCheck(c secrets.Status) string {
 	switch {
 	case c.Problem != "" && c.Serial == "":
-		return fmt.Sprintf("[!] certificate %s: %s: its listeners refuse every handshake\n", c.Name, c.Problem)
+		return fmt.Sprintf("[!] certificate %s: %s: handshakes that need it fail\n", c.Name, c.Problem)
 	case c.Problem != "":
 		return fmt.Sprintf("[!] certificate %s: %s: the last good one is served, which expires %s UTC\n", c.Name, c.Problem, clock(c.Expires))
 	case len(c.Warnings) > 0:

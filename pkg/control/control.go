@@ -130,7 +130,7 @@ func (c *Controller) sync(ctx context.Context) error {
 		return c.keep(ctx, fmt.Errorf("revision %d does not compile: %d errors", head.Number, b.Problems.Errors()))
 	}
 	for _, problem := range b.missing {
-		c.Log.Error("a certificate cannot be read: its listeners refuse every handshake until it can", "problem", problem.Message)
+		c.Log.Error("a certificate cannot be read: handshakes that need it fail until it can", "problem", problem.Message)
 	}
 	b.Revision = head
 	c.publish(b)
