@@ -274,3 +274,42 @@ func TestSource_Read(t *testing.T) {
 		})
 	}
 }
+
+// TestSource_FollowsAFoldersLink rotates as Kubernetes does: the files are links through one that is switched.
+func TestSource_FollowsAFoldersLink(t *testing.T) {
+	dir := t.TempDir()
+	version := func(name string, c issued) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string][]byte{"edge.crt": c.pem, "edge.key": c.key} {
+			if err := os.WriteFile(filepath.Join(dir, name, file), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink(name, filepath.Join(dir, "data.new")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "data.new"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version("v1", issue(t, form{name: "one.example"}, nil))
+	for _, file := range []string{"edge.crt", "edge.key"} {
+		if err := os.Symlink(filepath.Join("..data", file), filepath.Join(dir, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	src := secrets.New(secrets.Config{Getenv: os.Getenv, Log: slog.New(slog.DiscardHandler), Every: time.Hour})
+	src.Keep([]model.Secret{{Name: "edge", Certificate: model.SecretPlace{File: dir + "/edge.crt"}, Key: model.SecretPlace{File: dir + "/edge.key"}}})
+	looked := make(chan struct{}, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- src.Run(ctx, func() { looked <- struct{}{} }) }()
+	t.Cleanup(func() { cancel(); <-done })
+	<-looked
+	version("v2", issue(t, form{name: "two.example"}, nil))
+	f := &files{t: t}
+	f.await(looked, "the other folder is read", func() bool { return src.Status()[0].Subject == "two.example" })
+}
