@@ -269,7 +269,9 @@ func forged(t *testing.T, idp *issuer) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sign := func(m jwt.SigningMethod, h map[string]any, key any) string { return idp.sign(t, m, h, idp.claims(), key) }
+	sign := func(m jwt.SigningMethod, h map[string]any, key any) string {
+		return idp.sign(t, m, h, idp.claims(), key)
+	}
 	rs := func(h map[string]any) string { return sign(jwt.SigningMethodRS256, h, idp.key) }
 	head := func(h string) string { return idp.handmade(t, h, idp.payload(t)) }
 	body := func(b string) string { return idp.handmade(t, `{"alg":"RS256","kid":"`+kid+`"}`, b) }

@@ -187,7 +187,7 @@ func (a *app) printDelivery(w io.Writer, r *admin.ApplyResult) {
 		fmt.Fprintln(w, "no Envoy is connected: sluice bootstrap prints what one is started with")
 	case admin.NotWaited:
 	default:
-		fmt.Fprintf(w, "%d of %s have acknowledged it\n", synced, count(len(r.Envoys), "Envoy"))
+		fmt.Fprintf(w, "acknowledged by %d of %s\n", synced, count(len(r.Envoys), "Envoy"))
 	}
 }
 

@@ -152,7 +152,7 @@ func TestAnEnvoyThatRefuses(t *testing.T) {
 	w.run("apply", "-f", "p").wants(t, 0, "revision 1")
 	w.startEnvoy(t, "edge")
 	w.write("p/a.yaml", policies(port, "hi"))
-	w.run("apply", "-f", "p").wants(t, 0, "1 of 1 Envoy have acknowledged it")
+	w.run("apply", "-f", "p").wants(t, 0, "acknowledged by 1 of 1 Envoy")
 	if status, body := ask(t, port); status != 200 || body != "hi" {
 		t.Errorf("the gateway answers %d %q", status, body)
 	}

@@ -87,6 +87,7 @@ func summary(kind string) string {
 		compile.KindService:     "Something that routes send requests to, and how it is to be reached.",
 		compile.KindRoute:       "Requests for some hosts, and where they go.",
 		compile.KindPolicy:      "A bundle of blocks that hold as if they were written where it is used.",
+		compile.KindTemplate:    "A route approved in advance, that a registration in Consul may opt in to.",
 		compile.KindCertificate: "Where a certificate with its key is, or the authorities to trust.",
 	}[kind]
 }
@@ -95,7 +96,7 @@ func summary(kind string) string {
 func (b builder) coreSpecs() map[string]*jsonschema.Schema {
 	on := map[string]feature.Place{
 		compile.KindGateway: feature.Gateway | feature.Rule, compile.KindPolicy: feature.Gateway | feature.Rule,
-		compile.KindService: feature.Service, compile.KindRoute: feature.Rule,
+		compile.KindService: feature.Service, compile.KindRoute: feature.Rule, compile.KindTemplate: feature.Rule | feature.Service,
 	}
 	out := map[string]*jsonschema.Schema{}
 	for kind, spec := range compile.CoreKinds() {
