@@ -28,7 +28,7 @@ import (
 )
 
 // patience is about ten times the longest time anything here should take.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // serve runs a server on an in-memory listener until the returned function is called.
 func serve(tb rapid.TB, s *xds.Server) (*bufconn.Listener, func()) {
