@@ -274,6 +274,7 @@ func (s *consulSite) timeToLast(ctx context.Context, i int) (time.Duration, erro
 	if err := s.ask(ctx, name, func() bool { return failing.last.Load() > 0 }); err != nil {
 		return 0, err
 	}
+	time.Sleep(200 * time.Millisecond) // the registration is a change of its own
 	done := make(chan error, 1)
 	began := time.Now()
 	go func() { done <- s.client.Agent().UpdateTTL(ids[1], "", api.HealthCritical) }()

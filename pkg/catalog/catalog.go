@@ -3,7 +3,6 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -50,7 +49,10 @@ func (k Key) String() string {
 
 // Compare orders keys, by service first.
 func (k Key) Compare(other Key) int {
-	return cmp.Or(strings.Compare(k.Service, other.Service), strings.Compare(k.String(), other.String()))
+	if n := strings.Compare(k.Service, other.Service); n != 0 {
+		return n
+	}
+	return strings.Compare(k.String(), other.String())
 }
 
 // Tags is a set of tags in a form that can be compared: sorted, each once, separated by newlines.

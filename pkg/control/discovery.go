@@ -37,6 +37,7 @@ type discovery struct {
 	mu      sync.Mutex
 	view    catalog.View
 	heard   bool          // the first answer came, which is complete
+	asking  askers
 	changed chan struct{} // closed at the next merge
 }
 
@@ -58,6 +59,9 @@ func (d *discovery) merge(sent []catalog.Service) []catalog.Key {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	changed := d.view.Merge(sent)
+	for _, k := range changed {
+		d.asking.note(k, d.view)
+	}
 	d.heard = true
 	close(d.changed)
 	d.changed = make(chan struct{})

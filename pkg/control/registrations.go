@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/sluice-gateway/sluice/pkg/catalog"
@@ -13,20 +14,49 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
-// registrations are what the services in the catalog opt in to, by service.
+// registrations are what the services in the catalog opt in to, by service. Not to be changed.
 func (d *discovery) registrations() []compile.Registration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var out []compile.Registration
-	for _, s := range d.view.Services() {
-		if o := s.OptIn; o != nil && o.Template != "" {
-			out = append(out, compile.Registration{
-				Service: o.Service, Template: o.Template, Path: o.Path, Host: o.Host, Since: o.Since, Empty: len(s.Instances) == 0,
-			})
+	return d.asking.sorted()
+}
+
+// askers are the services that opt in, kept so that one more costs little beside thousands.
+type askers struct {
+	byKey map[catalog.Key]compile.Registration
+	list  []compile.Registration // sorted; nil when something has changed
+}
+
+// note takes over what the view has of a key.
+func (a *askers) note(k catalog.Key, view catalog.View) {
+	s, _ := view.Get(k)
+	before, was := a.byKey[k]
+	if s.OptIn == nil || s.OptIn.Template == "" {
+		if was {
+			delete(a.byKey, k)
+			a.list = nil
 		}
+		return
 	}
-	slices.SortFunc(out, func(a, b compile.Registration) int { return cmp.Compare(a.Service, b.Service) })
-	return slices.CompactFunc(out, func(a, b compile.Registration) bool { return a.Service == b.Service })
+	o := s.OptIn
+	now := compile.Registration{Service: o.Service, Template: o.Template, Path: o.Path, Host: o.Host, Since: o.Since, Empty: len(s.Instances) == 0}
+	if was && before == now {
+		return
+	}
+	if a.byKey == nil {
+		a.byKey = map[catalog.Key]compile.Registration{}
+	}
+	a.byKey[k], a.list = now, nil
+}
+
+// sorted are all of them, by service, each service once.
+func (a *askers) sorted() []compile.Registration {
+	if a.list == nil {
+		byService := func(x, y compile.Registration) int { return cmp.Compare(x.Service, y.Service) }
+		a.list = slices.SortedFunc(maps.Values(a.byKey), byService)
+		a.list = slices.CompactFunc(a.list, func(x, y compile.Registration) bool { return x.Service == y.Service })
+	}
+	return a.list
 }
 
 // refusedOptIns are what registrations among these keys ask for in a form that cannot be read, by service.
