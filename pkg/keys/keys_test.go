@@ -1,0 +1,186 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/pkg/model"
+)
+
+// patience is far longer than anything here takes.
+const patience = 20 * time.Second
+
+func check(_ string, body []byte) error {
+	if !strings.HasPrefix(string(body), "good") {
+		return errors.New("not good")
+	}
+	return nil
+}
+
+// start runs a Keeper until stop or the test's end.
+func start(t *testing.T, file string, refresh time.Duration) (k *Keeper, stop func()) {
+	t.Helper()
+	k = New(Config{Check: check, Log: slog.New(slog.DiscardHandler), File: file, Refresh: refresh})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- k.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			<-done
+		}
+	}
+	t.Cleanup(stop)
+	return k, stop
+}
+
+func await(t *testing.T, k *Keeper) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	k.Await(ctx)
+	if ctx.Err() != nil {
+		t.Fatal("nothing was tried")
+	}
+}
+
+func TestKeeper_KeepsTheLastGoodOverOutagesAndRestarts(t *testing.T) {
+	var answer atomic.Value
+	answer.Store("good 1")
+	asked := make(chan struct{}, 1000)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		text := answer.Load().(string)
+		if text == "" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = w.Write([]byte(text))
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+	}))
+	defer s.Close()
+	file := filepath.Join(t.TempDir(), "keys")
+	k, stop := start(t, file, 10*time.Millisecond)
+	wanted := []model.Data{{Name: "f/a", URL: s.URL}}
+	k.Want(wanted)
+	await(t, k)
+	expect := func(k *Keeper, want string) {
+		t.Helper()
+		if body, _ := k.Get("f/a"); string(body) != want {
+			t.Errorf("%q, want %q", body, want)
+		}
+	}
+	expect(k, "good 1")
+	answer.Store("good 2")
+	for body, _ := k.Get("f/a"); string(body) != "good 2"; body, _ = k.Get("f/a") {
+		select {
+		case <-k.Changed():
+		case <-time.After(patience):
+			t.Fatal("the change is not seen")
+		}
+	}
+	for _, bad := range []string{"", "bad", "good" + strings.Repeat("x", maxBytes)} {
+		answer.Store(bad)
+		for len(asked) > 0 {
+			<-asked
+		}
+		for range 3 {
+			<-asked
+		}
+		expect(k, "good 2")
+	}
+	stop()
+	s.Close()
+	again, stop := start(t, file, time.Hour)
+	again.Want(wanted)
+	expect(again, "good 2")
+	stop()
+	if err := os.WriteFile(file, []byte(`{"sum":[],"items":{"f/a":{}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	damaged, _ := start(t, file, time.Hour)
+	damaged.Want(wanted)
+	expect(damaged, "")
+	other, _ := start(t, "", time.Hour)
+	other.Want([]model.Data{{Name: "f/a", Inline: "good 3"}})
+	await(t, other)
+	expect(other, "good 3")
+	other.Want(nil)
+	expect(other, "")
+}
+
+func TestGet_GoesOnlyWherePoliciesMayLead(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
+	defer elsewhere.Close()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/away":
+			http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+		case "/here":
+			http.Redirect(w, r, "/good", http.StatusFound)
+		case "/round":
+			http.Redirect(w, r, "/round", http.StatusFound)
+		default:
+			_, _ = w.Write([]byte("good"))
+		}
+	}))
+	defer s.Close()
+	client := newClient()
+	for _, c := range []struct {
+		url  string
+		good bool
+	}{
+		{s.URL + "/good", true}, {s.URL + "/here", true}, {s.URL + "/away", false}, {s.URL + "/round", false},
+		{"http://192.0.2.1/", false}, {"http://169.254.169.254/latest", false}, {"https://169.254.169.254/latest", false},
+		{"https://[fe80::1]/", false}, {"http://0.0.0.0:1/", false}, {"https://100.100.100.200/", false}, {"file:///etc/passwd", false}, {"ftp://127.0.0.1/", false},
+	} {
+		if _, err := get(t.Context(), client, c.url); (err == nil) != c.good {
+			t.Errorf("%s: %v", c.url, err)
+		}
+	}
+}
+
+func TestCheckAddress(t *testing.T) {
+	for _, c := range []struct {
+		address string
+		plain   bool
+		good    bool
+	}{
+		{"127.0.0.1", true, true}, {"::1", true, true}, {"10.0.0.1", true, false}, {"10.0.0.1", false, true}, {"8.8.8.8", false, true},
+		{"169.254.1.1", false, false}, {"fe80::1", false, false}, {"fd00:ec2::254", false, false}, {"0.0.0.0", false, false}, {"224.0.0.1", false, false},
+		{"::ffff:169.254.169.254", false, false},
+	} {
+		if err := checkAddress(netip.MustParseAddr(c.address).Unmap(), c.plain); (err == nil) != c.good {
+			t.Errorf("%s plain=%v: %v", c.address, c.plain, err)
+		}
+	}
+}
+
+func TestDiscover_TakesOnlyTheIssuersOwnDocument(t *testing.T) {
+	issuer := ""
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"issuer":"` + issuer + `","jwks_uri":"https://keys.example"}`))
+	}))
+	defer s.Close()
+	issuer = s.URL
+	if at, err := discover(t.Context(), newClient(), s.URL); err != nil || at != "https://keys.example" {
+		t.Errorf("%q %v", at, err)
+	}
+	issuer = "https://evil.example"
+	if _, err := discover(t.Context(), newClient(), s.URL); err == nil {
+		t.Error("another issuer's document was taken")
+	}
+}
