@@ -91,7 +91,7 @@ func TestReplicas_SameBytes(t *testing.T) {
 	}
 	apply(control.Request{Set: objectsOf(t, text)})
 	there := map[string]bool{}
-	rounds := Amount(1000)
+	rounds := Amount(300)
 	for range rounds {
 		name := fmt.Sprint("r", r.IntN(30))
 		request := control.Request{Delete: []policy.Ref{{Kind: "Route", Name: name}}}

@@ -67,15 +67,15 @@ func (c *Controller) Apply(ctx context.Context, r Request) (*Result, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	result, err := c.apply(ctx, r)
-	for n := 1; n < applyAttempts && r.Base == nil && errors.As(err, new(*store.ConflictError)); n++ {
+	for began := time.Now(); r.Base == nil && errors.As(err, new(*store.ConflictError)) && time.Since(began) < applyPatience; {
 		result, err = c.apply(ctx, r)
 	}
 	c.metrics.applies.WithLabelValues(outcome(result, err)).Inc()
 	return result, err
 }
 
-// applyAttempts bounds how often a change is made again because another replica was faster.
-const applyAttempts = 8
+// applyPatience bounds how long a change is made again and again because other replicas are faster.
+const applyPatience = 10 * time.Second
 
 // refresh has a store that other replicas write to read what they wrote. One that cannot goes on with what it has read;
 // to commit it then fails.

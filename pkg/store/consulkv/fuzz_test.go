@@ -23,6 +23,9 @@ func FuzzValue(f *testing.F) {
 	f.Add(seal(headKey, flagChunked, make([]byte, 64)))
 	f.Add(append([]byte(magic), 2, 0, 0, 0, 0, 0, 0, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, value []byte) {
+		if len(value) > 16<<10 { // what packs a thousandfold only costs time
+			t.Skip()
+		}
 		read(t, value)
 		// the same as a body whose checksum is right, so that what comes after is reached
 		for flags := range byte(flagGzip|flagChunked) + 1 {
