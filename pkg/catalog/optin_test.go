@@ -122,3 +122,47 @@ func FuzzReadOptIn(f *testing.F) {
 		}
 	})
 }
+
+func TestReadOptIn_TheNameOfAService(t *testing.T) {
+	for _, c := range []struct{ name, service, path, reason string }{
+		{"a plain name", "menu", "", ""},
+		{"capitals and _, with a path", "Menu_1.eu", "/team/menu", ""},
+		{"capitals without a path", "Menu", "", "sluice-path is missing, and /Menu cannot stand for it"},
+		{"what no name has", "menu (a+)+$", "/team/menu", "the name of a service that opts in"},
+		{"dots", "..", "", "sluice-path is missing"},
+		{"a slash", "team/../admin", "/team/menu", "the name of a service that opts in"},
+		{"too long", strings.Repeat("m", 129), "/team/menu", "at most 128"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			meta := map[string]string{catalog.MetaTemplate: "team"}
+			if c.path != "" {
+				meta[catalog.MetaPath] = c.path
+			}
+			o := catalog.ReadOptIn(c.service, []catalog.Instance{{ID: "a", Meta: meta}})
+			switch {
+			case c.reason == "" && len(o.Problems) > 0:
+				t.Errorf("refused: %+v", o.Problems)
+			case c.reason != "" && (len(o.Problems) != 1 || o.Template != "" || !strings.Contains(o.Problems[0].Reason, c.reason)):
+				t.Errorf("%+v, want %q", o, c.reason)
+			}
+		})
+	}
+}
+
+func TestOptIn_SinceWhen(t *testing.T) {
+	at := func(id string, registered uint64, path string) catalog.Instance {
+		return catalog.Instance{ID: id, Registered: registered, Meta: map[string]string{catalog.MetaTemplate: "team", catalog.MetaPath: path}}
+	}
+	first := catalog.ReadOptIn("menu", []catalog.Instance{at("a", 7, "/x"), at("b", 5, "/x"), at("c", 1, "/y")})
+	if first.Path != "/x" || first.Since != 5 {
+		t.Errorf("%+v: want that of the earliest that asks for the same", first)
+	}
+	next := catalog.ReadOptIn("menu", []catalog.Instance{at("d", 20, "/x")})
+	if next.Follows(first); next.Since != 5 {
+		t.Errorf("since %d: new instances took over what the old ones asked for", next.Since)
+	}
+	moved := catalog.ReadOptIn("menu", []catalog.Instance{at("d", 21, "/y")})
+	if moved.Follows(next); moved.Since != 21 {
+		t.Errorf("since %d: another path was asked for", moved.Since)
+	}
+}
