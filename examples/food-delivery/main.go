@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	running, err := startAll(ctx, services(), base)
+	running, err := startAll(ctx, append(services(), identityProvider()), base)
 	if err != nil {
 		return err
 	}

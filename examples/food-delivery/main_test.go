@@ -58,7 +58,7 @@ func status(t *testing.T, instances map[string]string, name, method, path string
 
 func TestRunStartsEveryInstance(t *testing.T) {
 	instances := start(t)
-	names := []string{"orders-1", "orders-2", "inventory-1", "inventory-2", "payment-1", "delivery-1", "delivery-2", "catalog-1", "catalog-2", "catalog-3"}
+	names := []string{"orders-1", "orders-2", "inventory-1", "inventory-2", "payment-1", "delivery-1", "delivery-2", "catalog-1", "catalog-2", "catalog-3", "idp-1"}
 	if len(instances) != len(names) {
 		t.Errorf("%d instances, want %d: %v", len(instances), len(names), instances)
 	}
@@ -155,6 +155,20 @@ func TestRunSaysWhatIsWrong(t *testing.T) {
 	for _, args := range [][]string{{"-base", "-1"}, {"-base", "70000"}, {"-base", "x"}, {"extra"}} {
 		if err := run(t.Context(), args, io.Discard, new(bytes.Buffer)); err == nil {
 			t.Errorf("run %v: no error", args)
+		}
+	}
+}
+
+func TestIdentityProvider_SignsTokensForThoseItKnows(t *testing.T) {
+	instances := start(t)
+	for _, s := range []struct {
+		method, path string
+		want         int
+	}{
+		{"POST", "/token?user=alice", 200}, {"POST", "/token?user=mallory", 404}, {"GET", "/token?user=alice", 404}, {"GET", "/jwks.json", 200}, {"POST", "/rotate", 200},
+	} {
+		if got := status(t, instances, "idp-1", s.method, s.path); got != s.want {
+			t.Errorf("%s %s: %d, want %d", s.method, s.path, got, s.want)
 		}
 	}
 }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"math/big"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// The claims that every token has, and for how long it is good.
+const (
+	idpIssuer   = "https://idp.food.example"
+	idpAudience = "food-api"
+	idpLifetime = time.Hour
+)
+
+// idp is a small identity provider: it signs real tokens for the users of the demonstration, who need no password.
+//
+//	POST /token?user=alice    a token, as text
+//	GET  /jwks.json           the public keys, the one before the last rotation among them
+//	POST /rotate              signs with a new key from now on
+type idp struct {
+	mu   sync.Mutex
+	keys []signingKey // the last one signs; made when it is first needed
+	made int
+}
+
+type signingKey struct {
+	id      string
+	private *rsa.PrivateKey
+}
+
+// users are who they know, and what each may do.
+func users() map[string]jwt.MapClaims {
+	return map[string]jwt.MapClaims{
+		"alice": {"permissions": []string{"place_orders"}, "plan": "gold"},
+		"bob":   {"permissions": []string{}, "plan": "free"},
+	}
+}
+
+func identityProvider() service {
+	i, mux := &idp{}, http.NewServeMux()
+	mux.HandleFunc("POST /token", i.token)
+	mux.HandleFunc("GET /jwks.json", i.jwks)
+	mux.HandleFunc("POST /rotate", i.rotate)
+	mux.HandleFunc("/", notFound)
+	return service{"idp", []int{49}, mux}
+}
+
+// current is the keys, of which there is at least one. The caller locks.
+func (i *idp) current() ([]signingKey, error) {
+	if len(i.keys) > 0 {
+		return i.keys, nil
+	}
+	return i.keys, i.add()
+}
+
+// add makes a new key the one that signs, and forgets all but the one before.
+func (i *idp) add() error {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	i.made++
+	i.keys = append(i.keys, signingKey{"key-" + strconv.Itoa(i.made), private})
+	i.keys = i.keys[max(0, len(i.keys)-2):]
+	return nil
+}
+
+func (i *idp) token(w http.ResponseWriter, r *http.Request) {
+	user := r.URL.Query().Get("user")
+	claims, ok := users()[user]
+	if !ok {
+		problem(w, http.StatusNotFound, "there is no user %q: alice and bob are known", user)
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if _, err := i.current(); err != nil {
+		problem(w, http.StatusInternalServerError, "no key: %v", err)
+		return
+	}
+	key, now := i.keys[len(i.keys)-1], time.Now()
+	claims["iss"], claims["aud"], claims["sub"] = idpIssuer, idpAudience, user
+	claims["iat"], claims["exp"] = now.Unix(), now.Add(idpLifetime).Unix()
+	token := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
+	token.Header["kid"] = key.id
+	text, err := token.SignedString(key.private)
+	if err != nil {
+		problem(w, http.StatusInternalServerError, "no token: %v", err)
+		return
+	}
+	w.Header().Set("content-type", "text/plain")
+	_, _ = w.Write([]byte(text + "\n")) // a client that is gone is nobody to tell about it
+}
+
+func (i *idp) jwks(w http.ResponseWriter, _ *http.Request) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if _, err := i.current(); err != nil {
+		problem(w, http.StatusInternalServerError, "no key: %v", err)
+		return
+	}
+	var keys []map[string]string
+	for _, k := range i.keys {
+		keys = append(keys, map[string]string{
+			"kty": "RSA", "use": "sig", "alg": "RS256", "kid": k.id,
+			"n": base64.RawURLEncoding.EncodeToString(k.private.N.Bytes()),
+			"e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(k.private.E)).Bytes()),
+		})
+	}
+	reply(w, http.StatusOK, map[string]any{"keys": keys})
+}
+
+func (i *idp) rotate(w http.ResponseWriter, _ *http.Request) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.add(); err != nil {
+		problem(w, http.StatusInternalServerError, "no key: %v", err)
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"signsWith": i.keys[len(i.keys)-1].id})
+}
