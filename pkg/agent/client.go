@@ -83,9 +83,11 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		c.Log.Warn("the control plane is away; what is held goes on", "server", server, "error", err)
+		if heard || i == 0 { // once an outage
+			c.Log.Warn("the control plane is away; what is held goes on", "server", server, "error", err)
+		}
 		if heard {
-			limit, i = backoffFirst, -1
+			limit = backoffFirst
 		}
 		select {
 		case <-time.After(rand.N(limit)):
