@@ -547,3 +547,53 @@ func TestAuth_ARotatedKeyTouchesNoRoute(t *testing.T) {
 		t.Errorf("the routing table became %s", now)
 	}
 }
+
+// Some features give a route several forms in Envoy: each must ask the agent.
+func TestAuth_HoldsBesideEveryOtherFeature(t *testing.T) {
+	idp, service := newIssuer(t), &echoHeaders{}
+	g := gateway.Start(t, map[string]string{"policy.yaml": fmt.Sprintf(`
+apiVersion: sluice/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {listeners: [{name: http, port: $PORT}], authenticate: {jwt: idp}}
+---
+apiVersion: sluice/v1
+kind: Issuer
+metadata: {name: idp}
+spec: {issuer: https://idp.test, audiences: [food-api], jwks: {url: %s/jwks.json}}
+---
+apiVersion: sluice/v1
+kind: Service
+metadata: {name: echo}
+spec: {endpoints: ["%s"], timeout: 2s, retry: {on: [connectFailure, 5xx], retries: 1}}
+---
+apiVersion: sluice/v1
+kind: Route
+metadata: {name: api}
+spec:
+  rules:
+    - {name: socket, match: /socket, upgrade: {websocket: true}, to: echo}
+    - {name: cors, match: /cors, cors: {origins: ["https://a.example"]}, to: echo}
+    - {name: rewrite, match: /rewrite/*, rewrite: {path: /other}, to: echo}
+    - {name: redirect, match: /redirect, redirect: {path: /elsewhere}}
+    - {name: mirror, match: /mirror, mirror: {service: echo}, to: echo}
+    - {name: header, match: {path: /header, headers: {x-canary: "1"}}, to: echo}
+    - {name: plain, match: /header, to: echo}
+`, idp.URL, gateway.Backend(t, service))}, gateway.WithAgent(&gateway.Agent{}))
+	for _, path := range []string{"/socket", "/cors", "/rewrite/x", "/redirect", "/mirror", "/header"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"} {
+			for _, more := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+				"Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n", "x-canary: 1\r\n"} {
+				status := rawStatus(t, g, method+" "+path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n"+more+"\r\n")
+				if reached := service.reached.Swap(0); reached != 0 || status < 400 && method != "OPTIONS" {
+					t.Errorf("%s %s with %q: %d, the service was reached %d times", method, path, more, status, reached)
+				}
+			}
+		}
+	}
+	for path, want := range map[string]int{"/socket": 200, "/cors": 200, "/rewrite/x": 200, "/redirect": 302, "/mirror": 200, "/header": 200} {
+		if status, body, _ := g.Get(path, bearer(idp.token(t))...); status != want {
+			t.Errorf("%s with a good token: %d %s", path, status, body)
+		}
+	}
+}
