@@ -36,7 +36,7 @@ type discovery struct {
 
 	mu      sync.Mutex
 	view    catalog.View
-	heard   bool          // the first answer came, which is complete
+	heard   bool // the first answer came, which is complete
 	asking  askers
 	changed chan struct{} // closed at the next merge
 }
