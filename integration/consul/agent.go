@@ -13,11 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -246,16 +248,20 @@ func Until(t testing.TB, limit time.Duration, what string, holds func() bool) {
 // freePorts are free for TCP and UDP alike, which Consul's gossip needs.
 func freePorts(t testing.TB, n int) []int {
 	var ports []int
-	for len(ports) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		// Below the range that the system gives to outgoing connections, which would take it before the agent does.
+		address := "127.0.0.1:" + strconv.Itoa(10_000+mathrand.IntN(20_000))
+		l, err := net.Listen("tcp", address)
 		if err != nil {
-			t.Fatal(err)
+			if tries > 1000 {
+				t.Fatal(err)
+			}
+			continue
 		}
 		defer l.Close()
-		port := l.Addr().(*net.TCPAddr).Port
-		if p, err := net.ListenPacket("udp", l.Addr().String()); err == nil {
+		if p, err := net.ListenPacket("udp", address); err == nil {
 			defer p.Close()
-			ports = append(ports, port)
+			ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 		}
 	}
 	return ports

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -326,12 +327,16 @@ func Echo(t testing.TB, name string) (address string) {
 // FreePort is a TCP port of 127.0.0.1 that nothing listens on.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		// Below the range that the system gives to outgoing connections, which would take it before Envoy does.
+		lis, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(10_000+rand.IntN(20_000)))
+		if err == nil {
+			defer lis.Close()
+			return lis.Addr().(*net.TCPAddr).Port
+		}
 	}
-	defer lis.Close()
-	return lis.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port between 10000 and 30000")
+	return 0
 }
 
 // Buffer gathers what a process writes; it may be read meanwhile.
