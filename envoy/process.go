@@ -179,9 +179,6 @@ func (p *Process) Wait() error {
 	return p.err
 }
 
-// Done is closed when Envoy has ended. Only after Start.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
 func writeTemporary(yaml []byte) (string, error) {
 	f, err := os.CreateTemp("", "sluice-envoy-*.yaml")
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/envoy"
 	"github.com/sluice-gateway/sluice/pkg/control"
-	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/proof"
 	"github.com/sluice-gateway/sluice/pkg/source"
 	"github.com/sluice-gateway/sluice/pkg/store"
@@ -99,15 +98,4 @@ func (a *app) mustBuild(ctx context.Context, p policyFlags) (*control.Build, err
 		return nil, errProblems
 	}
 	return b, nil
-}
-
-// errorsOf are the Problems that are errors.
-func errorsOf(list []policy.Problem) int {
-	n := 0
-	for _, p := range list {
-		if p.Severity == policy.Error {
-			n++
-		}
-	}
-	return n
 }

@@ -62,15 +62,6 @@ func Enable(out *routev3.Route, filter string, perRoute proto.Message) error {
 	return setPerFilter(out, filter, packed)
 }
 
-// EnableAsIs switches a disabled filter on for a route, with the config it has at the listener.
-func EnableAsIs(out *routev3.Route, filter string) error {
-	packed, err := Pack(&routev3.FilterConfig{Config: &anypb.Any{}})
-	if err != nil {
-		return err
-	}
-	return setPerFilter(out, filter, packed)
-}
-
 func setPerFilter(out *routev3.Route, filter string, packed *anypb.Any) error {
 	if out.TypedPerFilterConfig == nil {
 		out.TypedPerFilterConfig = map[string]*anypb.Any{}
