@@ -2,6 +2,7 @@ package feature
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"strings"
 	"time"
@@ -53,6 +54,9 @@ type Request struct {
 	Path string
 	// Headers are by lower-case name; those sent several times are joined with commas.
 	Headers map[string]string
+	// Certificate is the one that the client has shown, which its listener has verified; nil when it has shown none, or
+	// when that has expired since. It is shared.
+	Certificate *x509.Certificate
 	// Now is when the check began.
 	Now time.Time
 	// Data is what DataParser made of the data of this name; nil when there is none yet.

@@ -36,6 +36,7 @@ type Server struct {
 	log       *slog.Logger
 	slots     chan struct{}
 	now       func() time.Time
+	clients   *certificates
 	decisions *prometheus.CounterVec
 }
 
@@ -45,7 +46,7 @@ func New(h *agent.Holder, log *slog.Logger, most int) *Server {
 		most = DefaultMost
 	}
 	return &Server{
-		holder: h, log: log, slots: make(chan struct{}, most), now: time.Now,
+		holder: h, log: log, slots: make(chan struct{}, most), now: time.Now, clients: newCertificates(log),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_authz_decisions_total", Help: "Requests decided on by the agent, by result and reason.",
 		}, []string{"result", "reason"}),
@@ -105,9 +106,10 @@ func undecided(reason string) feature.Decision {
 }
 
 func (s *Server) request(in *authv3.CheckRequest) *feature.Request {
-	r := in.GetAttributes().GetRequest().GetHttp()
+	r, now := in.GetAttributes().GetRequest().GetHttp(), s.now()
 	return &feature.Request{
-		Method: r.GetMethod(), Host: r.GetHost(), Path: r.GetPath(), Headers: r.GetHeaders(), Now: s.now(), Data: s.holder.Data,
+		Method: r.GetMethod(), Host: r.GetHost(), Path: r.GetPath(), Headers: r.GetHeaders(), Now: now, Data: s.holder.Data,
+		Certificate: s.clients.valid(in.GetAttributes().GetSource().GetCertificate(), now),
 	}
 }
 
