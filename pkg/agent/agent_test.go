@@ -21,7 +21,7 @@ type lock struct{}
 
 func (lock) Info() feature.Info { return feature.Info{Name: "lock", Stage: feature.StageExtAuthz} }
 func (lock) New() feature.Spec  { return &spec{} }
-func (lock) ParseData(body []byte) (any, error) {
+func (lock) ParseData(_ string, body []byte) (any, error) {
 	if string(body) == "bad" {
 		return nil, errors.New("bad data")
 	}

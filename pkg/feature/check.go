@@ -29,10 +29,10 @@ type (
 	DataUser interface {
 		Data() []model.Data
 	}
-	// DataParser is a Feature that reads such data. What it gives is shared by all of the feature's checks; it is made
-	// anew when the data changes.
+	// DataParser is a Feature that reads such data, whose names start with the feature's. What it gives is shared by all
+	// of the feature's checks; it is made anew when the data changes.
 	DataParser interface {
-		ParseData(body []byte) (any, error)
+		ParseData(name string, body []byte) (any, error)
 	}
 	// Authenticator is a block that may find out who is calling.
 	Authenticator interface {

@@ -129,7 +129,7 @@ func (s Set) ParseData(name string, body []byte) (any, error) {
 	if !ok {
 		return nil, fmt.Errorf("no feature reads %q in this version", name)
 	}
-	return p.ParseData(body)
+	return p.ParseData(name, body)
 }
 
 func strictJSON(body []byte, into any) error {

@@ -44,7 +44,7 @@ func BenchmarkCheck(b *testing.B) {
 	set, token := signed(b)
 	issuer := newIssuer().(*Issuer)
 	issuer.Issuer, issuer.Audiences = "i", []string{"a"}
-	s := &Spec{JWT: Names{"i"}, Issuers: []NamedIssuer{issuer.named("i")}}
+	s := &Spec{AnyOf: []Way{{JWT: &Tokens{Issuers: []NamedIssuer{issuer.named("i")}}}}}
 	r := &feature.Request{Headers: map[string]string{"authorization": "Bearer " + token}, Now: time.Now(), Data: func(string) any { return set }}
 	for _, c := range []struct {
 		name string

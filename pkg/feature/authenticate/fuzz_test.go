@@ -48,7 +48,7 @@ func FuzzCheck(f *testing.F) {
 			Data: func(string) any { return set },
 		}
 		for _, from := range []From{{}, {Cookie: "session"}, {Query: "token"}} {
-			s := &Spec{JWT: Names{"i"}, From: from, Issuers: []NamedIssuer{issuer.named("i")}}
+			s := &Spec{AnyOf: []Way{{JWT: &Tokens{Issuers: []NamedIssuer{issuer.named("i")}}, From: from}}}
 			if d := s.Check(t.Context(), r, &feature.Identity{}); d.Allowed() {
 				t.Errorf("%q %q %q passed", authorization, cookie, path)
 			}
