@@ -103,7 +103,7 @@ func newSandbox(t *testing.T, tools tools) *sandbox {
 	t.Helper()
 	s := &sandbox{t: t, tools: tools, dir: t.TempDir(), ports: map[string]string{}}
 	s.first = tools.ports.row(t)
-	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001", "8500"} {
+	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001", "8500", "18011"} {
 		s.ports[port] = strconv.Itoa(s.first + i)
 	}
 	for offset := 1; offset < 50; offset++ {

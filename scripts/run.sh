@@ -66,6 +66,21 @@ wait_ready() {
   return 1
 }
 
+# place shows how an order is placed: where the gateway asks who is calling, with a token.
+place() {
+  local order="curl -i $gateway/api/v1/orders -d '{\"items\": [{\"sku\": \"pizza-margherita\", \"quantity\": 2}]}'"
+  if [ -n "$variant" ]; then
+    printf '  %s\n' "$order" "curl -i $gateway/api/v1/orders/1"
+    return
+  fi
+  cat <<TEXT
+  $order     # 401: who are you?
+  echo "authorization: Bearer \$(curl -sX POST '127.0.0.1:9049/token?user=alice')" > /tmp/alice
+  $order -H @/tmp/alice     # bob may not: 403
+  curl -i $gateway/api/v1/orders/1 -H @/tmp/alice
+TEXT
+}
+
 guide() {
   cat <<TEXT
 
@@ -73,15 +88,14 @@ Listening:
   $gateway     the gateway (Envoy), policies in $policies
   http://127.0.0.1:18080    Sluice: admin API, metrics
   http://127.0.0.1:19000    Envoy's admin page
-  127.0.0.1:9001-9043       the backends, as listed above${variant:+
+  127.0.0.1:9001-9049       the backends and an identity provider, as listed above${variant:+
   http://$consul     Consul, with its own pages}
 
-Five requests to try, from another terminal (x-instance tells which backend answered):
+Requests to try, from another terminal (x-instance tells which backend answered):
 
   curl -i $gateway/api/v1/products
   curl -i $gateway/api/v1/products/pizza-margherita
-  curl -i $gateway/api/v1/orders -H 'content-type: application/json' -d '{"items": [{"sku": "pizza-margherita", "quantity": 2}]}'
-  curl -i $gateway/api/v1/orders/1
+$(place)
   curl -i -X DELETE $gateway/api/v1/orders/1
 
 Edit a file in $policies and ask again. Ctrl-C ends everything.

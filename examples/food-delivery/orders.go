@@ -16,6 +16,7 @@ type order struct {
 	ETA             time.Time  `json:"eta"`
 	Items           []lineItem `json:"items"`
 	DeliveryAddress string     `json:"deliveryAddress,omitempty"`
+	PlacedBy        string     `json:"placed_by,omitempty"` // as the gateway says, which lets no client say it
 }
 
 type lineItem struct {
@@ -55,6 +56,7 @@ func (o *orders) place(w http.ResponseWriter, r *http.Request) {
 			ETA:             time.Now().Add(40 * time.Minute).UTC().Truncate(time.Second),
 			Items:           wanted.Items,
 			DeliveryAddress: wanted.DeliveryAddress,
+			PlacedBy:        r.Header.Get("x-sluice-user"),
 		}
 	})
 	w.Header().Set("location", "/api/v1/orders/"+placed.ID)
