@@ -19,6 +19,7 @@ const module = "github.com/sluice-gateway/sluice/"
 // one way, and this table is the map of it.
 var allowed = map[string][]string{
 	"memo":        {},
+	"auditlog":    {},
 	"policy":      {},
 	"model":       {},
 	"catalog":     {"catalog"},
