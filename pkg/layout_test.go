@@ -20,6 +20,7 @@ const module = "github.com/sluice-gateway/sluice/"
 var allowed = map[string][]string{
 	"memo":        {},
 	"auditlog":    {},
+	"certs":       {},
 	"policy":      {},
 	"model":       {},
 	"catalog":     {"catalog"},
@@ -32,13 +33,13 @@ var allowed = map[string][]string{
 	"translate":   {"feature", "model", "memo"},
 	"snapshot":    {"feature", "model"},
 	"proof":       {"snapshot", "envoy"},
-	"xds":         {"snapshot"},
+	"xds":         {"snapshot", "certs"},
 	"secrets":     {"feature", "model"},
 	"explain":     {"model", "policy"},
 	"schema":      {"policy", "feature", "compile"},
 	"control":     {"catalog", "memo", "policy", "store", "feature", "compile", "model", "translate", "snapshot", "proof", "xds", "secrets"},
 	"diff":        {"policy", "feature"},
-	"admin":       {"catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof", "secrets"},
+	"admin":       {"catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof", "secrets", "certs"},
 	"featuretest": {"policy", "feature", "compile", "model", "translate", "snapshot", "proof", "envoy", "featuretest"},
 }
 

@@ -12,19 +12,27 @@ import (
 	"syscall"
 )
 
-// Listen listens on host:port or unix:/path. Only loopback addresses are taken: nothing here authenticates anybody.
-// what names the part that listens in errors.
+// ErrNotLoopback is of an address that others can reach, where callers would not have to prove themselves.
+var ErrNotLoopback = errors.New("not a loopback address, and callers do not have to prove themselves")
+
+// Listen listens on host:port or unix:/path, where callers do not have to prove themselves: beyond loopback the error is
+// ErrNotLoopback. what names the part that listens in errors.
 func Listen(ctx context.Context, what, address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err == nil && !strings.HasPrefix(address, "unix:") && !isLoopback(host) {
+		return nil, fmt.Errorf("%s: %s is %w: listen on 127.0.0.1, [::1] or a unix socket", what, address, ErrNotLoopback)
+	}
+	return ListenAnywhere(ctx, what, address)
+}
+
+// ListenAnywhere listens on host:port or unix:/path, on any address: the caller sees to it that nobody is let in unproven.
+// what names the part that listens in errors.
+func ListenAnywhere(ctx context.Context, what, address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return listenUnix(ctx, what, strings.TrimPrefix(path, "//"))
 	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
+	if _, _, err := net.SplitHostPort(address); err != nil {
 		return nil, fmt.Errorf("%s: %q is neither host:port nor unix:/path", what, address)
-	}
-	if !isLoopback(host) {
-		return nil, fmt.Errorf("%s: %s is not a loopback address: there is no TLS for it yet, so it listens on 127.0.0.1, [::1] or a unix socket only; "+
-			"reach it from elsewhere through SSH or a proxy that authenticates", what, address)
 	}
 	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
