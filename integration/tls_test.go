@@ -251,19 +251,8 @@ func TestTLS_ServicesLearnWhoseCertificate(t *testing.T) {
 	ca.Write(t, file, authority.PEM)
 	seen := make(chan string, 10)
 	backend := gateway.Backend(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header.Get("x-forwarded-client-cert") }))
-	more := strings.ReplaceAll(partners, "$PARTNERS", file) + fmt.Sprintf(`
----
-apiVersion: sluice/v1
-kind: Service
-metadata: {name: spy}
-spec: {endpoints: ["%s"]}
----
-apiVersion: sluice/v1
-kind: Route
-metadata: {name: spy}
-spec: {match: /spy, to: spy}
-`, backend)
-	e := startTLS(t, ", clientCA: partners, clientCertificate: optional", "", more)
+	more := strings.ReplaceAll(partners, "$PARTNERS", file) + spyOn(backend)
+	e := startTLS(t, ", clientCA: partners, clientCertificate: optional, forwardClientCertificate: true", "", more)
 	forged := []string{"x-forwarded-client-cert", "Hash=1;Subject=forged"}
 	if _, _, err := fetch(t, e.client(authority.Sign([]string{"partner.example", "spiffe://acme/partner"})), e.url("/spy"), forged...); err != nil {
 		t.Fatal(err)

@@ -32,11 +32,26 @@ func New(t testing.TB, name string) *Authority {
 	t.Helper()
 	a := &Authority{t: t}
 	form := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	a.cert, a.key = a.sign(form)
 	a.PEM = certificatePEM(a.cert)
 	return a
+}
+
+// Revoke is the authority's list of what it has revoked, as PEM, which is up to date until a time.
+func (a *Authority) Revoke(until time.Time, revoked ...Pair) []byte {
+	a.t.Helper()
+	form := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: time.Now().Add(-24 * time.Hour), NextUpdate: until}
+	for _, p := range revoked {
+		form.RevokedCertificateEntries = append(form.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: p.Certificate.SerialNumber, RevocationTime: time.Now().Add(-time.Hour)})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, form, a.cert, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
 // Pool holds the authority alone.
@@ -60,6 +75,17 @@ type Option func(*x509.Certificate)
 func Expired(c *x509.Certificate) {
 	c.NotBefore, c.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-time.Hour)
 }
+
+// Of makes it that of a person or machine: subject fields instead of the first name.
+func Of(subject pkix.Name) Option { return func(c *x509.Certificate) { c.Subject = subject } }
+
+// Ends makes it end then.
+func Ends(at time.Time) Option {
+	return func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), at }
+}
+
+// ForServers is a certificate that clients may not use.
+func ForServers(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }
 
 // Sign makes a certificate for names: hosts, addresses or URIs. Servers and clients may use it.
 func (a *Authority) Sign(names []string, with ...Option) Pair {

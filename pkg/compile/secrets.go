@@ -12,6 +12,8 @@ import (
 func checkCertificate(at policy.At, c *policy.Certificate, p *policy.Problems) {
 	pair := at.Node.Get("certificate") != nil || at.Node.Get("key") != nil
 	switch {
+	case at.Node.Get("crl") != nil && c.CA.IsZero():
+		p.Suggestf(at.Field("crl"), policy.CodeConflict, "write it in the Certificate with the authorities that signed it", "a revocation list stands beside authorities (ca)")
 	case pair && at.Node.Get("ca") != nil:
 		p.Suggestf(at, policy.CodeConflict, "make them two", "a Certificate is either a certificate with its key, or authorities (ca)")
 	case !pair && c.CA.IsZero():
@@ -44,8 +46,10 @@ func checkTLS(at policy.At, l policy.Listener, all []policy.Listener, p *policy.
 			p.Errorf(at.Field("certificates").Index(i), policy.CodeDuplicate, "Certificate %q is listed twice", name)
 		}
 	}
-	if l.TLS.ClientCertificate != "" && l.TLS.ClientCA == "" {
-		p.Suggestf(at.Field("clientCertificate"), policy.CodeRequired, "add clientCA: NAME, of a Certificate with ca", "nobody knows whom to believe a client's certificate")
+	for _, field := range []string{"clientCertificate", "forwardClientCertificate"} {
+		if at.Node.Get(field) != nil && l.TLS.ClientCA == "" {
+			p.Suggestf(at.Field(field), policy.CodeRequired, "add clientCA: NAME, of a Certificate with ca", "nobody knows whom to believe a client's certificate")
+		}
 	}
 }
 
@@ -81,7 +85,8 @@ func listenerTLS(t *policy.ListenerTLS) *model.TLS {
 		return nil
 	}
 	return &model.TLS{
-		Certificates: t.Names(), ClientCA: t.ClientCA, ClientRequired: t.ClientCA != "" && t.ClientCertificate != "optional", From13: t.MinVersion == "1.3",
+		Certificates: t.Names(), ClientCA: t.ClientCA, ClientRequired: t.ClientCA != "" && t.ClientCertificate != "optional",
+		ForwardClient: t.ForwardClientCertificate, From13: t.MinVersion == "1.3",
 	}
 }
 
@@ -165,6 +170,7 @@ func (s *site) secrets(g *gateway, clusters map[string]*document) []model.Secret
 			named[u.Name] = model.Secret{
 				Name: u.Name, From: d.At().String(),
 				Certificate: model.SecretPlace(d.secret.Certificate), Key: model.SecretPlace(d.secret.Key), CA: model.SecretPlace(d.secret.CA),
+				CRL: model.SecretPlace(d.secret.CRL),
 			}
 		}
 	}

@@ -41,6 +41,8 @@ type TLS struct {
 	ClientCA     string   // "" where clients are not asked for a certificate
 	// ClientRequired refuses clients without a certificate.
 	ClientRequired bool
+	// ForwardClient tells services whose certificate a client has shown.
+	ForwardClient bool
 	// From13 refuses TLS 1.2; older ones are never spoken.
 	From13 bool
 }
@@ -50,6 +52,7 @@ type Secret struct {
 	Name             string
 	Certificate, Key SecretPlace
 	CA               SecretPlace // instead of the other two
+	CRL              SecretPlace // beside CA: what the authorities have revoked
 	From             string      // where it was written: file:line
 }
 

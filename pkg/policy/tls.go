@@ -11,6 +11,7 @@ type Certificate struct {
 	Certificate Secret `json:"certificate,omitzero" jsonschema_description:"PEM: the certificate, then those that lead to its authority."`
 	Key         Secret `json:"key,omitzero" jsonschema_description:"PEM: the certificate's private key."`
 	CA          Secret `json:"ca,omitzero" jsonschema_description:"PEM: the authorities to trust; in place of certificate and key."`
+	CRL         Secret `json:"crl,omitzero" jsonschema_description:"PEM or DER: the revocation lists of these authorities, one of each. A certificate on one of them is refused."`
 }
 
 // ListenerTLS makes a listener speak TLS.
@@ -19,7 +20,10 @@ type ListenerTLS struct {
 	Certificates      []string `json:"certificates,omitempty" jsonschema_description:"Names of several, of which the client's server name chooses; the first where none fits."`
 	ClientCA          string   `json:"clientCA,omitempty" jsonschema_description:"Name of the Certificate with the authorities of clients. Clients are asked for a certificate only when it is there."`
 	ClientCertificate string   `json:"clientCertificate,omitempty" jsonschema:"enum=required,enum=optional" jsonschema_description:"Whether a client must show a certificate; required when left out. One that is shown must be good either way."`
-	MinVersion        string   `json:"minVersion,omitempty" jsonschema:"enum=1.2,enum=1.3" jsonschema_description:"The oldest TLS version spoken; 1.2 when left out."`
+	// ForwardClientCertificate is Envoy's forward_client_cert_details.
+	ForwardClientCertificate bool `json:"forwardClientCertificate,omitempty" jsonschema_description:"Tells services whose certificate it was, in x-forwarded-client-cert: subject, URIs, DNS names. What a client says there is removed either way."`
+
+	MinVersion string `json:"minVersion,omitempty" jsonschema:"enum=1.2,enum=1.3" jsonschema_description:"The oldest TLS version spoken; 1.2 when left out."`
 }
 
 // Names are the certificates to show, the first where the client's server name fits none.

@@ -62,6 +62,9 @@ func issue(t testing.TB, f form, by *issued) issued {
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: f.name}, IsCA: f.ca, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-90 * 24 * time.Hour), NotAfter: time.Now().Add(f.after),
 	}
+	if f.ca {
+		template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	}
 	if !f.ca && f.name != "" {
 		template.DNSNames = []string{f.name}
 	}

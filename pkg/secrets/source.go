@@ -55,6 +55,7 @@ type state struct {
 type form struct {
 	body     []byte
 	first    *x509.Certificate // the certificate, or the authority that ends first
+	ends     time.Time
 	warnings []string
 	read     time.Time
 }
@@ -102,7 +103,7 @@ func same(a, b model.Secret) bool {
 	return a == b
 }
 
-func expired(f *form) bool { return time.Now().After(f.first.NotAfter) }
+func expired(f *form) bool { return time.Now().After(f.ends) }
 
 func (s *Source) read(want model.Secret) (*form, error) {
 	if want.IsCA() {
@@ -120,7 +121,7 @@ func (s *Source) read(want model.Secret) (*form, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s, %s: %w", want.Certificate, want.Key, err)
 	}
-	f := &form{first: pair.Chain[0], warnings: pair.Warnings, read: time.Now()}
+	f := &form{first: pair.Chain[0], ends: pair.Chain[0].NotAfter, warnings: pair.Warnings, read: time.Now()}
 	if note := validity(f.first, f.read); note != "" {
 		f.warnings = append(f.warnings, note)
 	}
@@ -149,10 +150,36 @@ func (s *Source) readAuthorities(want model.Secret) (*form, error) {
 			f.warnings = append(f.warnings, note)
 		}
 	}
-	f.body, err = feature.Marshal(&tlsv3.Secret{Name: want.Name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-		TrustedCa: bytesOf(encode(list)),
-	}}})
+	f.ends = f.first.NotAfter
+	context := &tlsv3.CertificateValidationContext{TrustedCa: bytesOf(encode(list))}
+	if want.CRL != (model.SecretPlace{}) {
+		if err := s.addRevocations(f, want.CRL, list, context); err != nil {
+			return nil, err
+		}
+	}
+	f.body, err = feature.Marshal(&tlsv3.Secret{Name: want.Name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: context}})
 	return f, err
+}
+
+func (s *Source) addRevocations(f *form, at model.SecretPlace, authorities []*x509.Certificate, out *tlsv3.CertificateValidationContext) error {
+	text, err := s.fetch(at)
+	if err != nil {
+		return err
+	}
+	lists, err := ParseRevocations(text, authorities)
+	if err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	out.Crl = bytesOf(encodeRevocations(lists))
+	for _, l := range lists {
+		if note := upToDate(l, f.read); note != "" {
+			f.warnings = append(f.warnings, note)
+		}
+		if !l.NextUpdate.IsZero() && l.NextUpdate.Before(f.ends) {
+			f.ends = l.NextUpdate
+		}
+	}
+	return nil
 }
 
 func bytesOf(b []byte) *corev3.DataSource {

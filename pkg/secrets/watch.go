@@ -11,6 +11,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/pkg/model"
 )
 
 // settle is how long no more may have happened in a folder before its files are read: a certificate and its key are two
@@ -69,7 +71,7 @@ func (s *Source) folders() map[string]bool {
 	defer s.mu.Unlock()
 	out := map[string]bool{}
 	for _, k := range s.kept {
-		for _, file := range []string{k.want.Certificate.File, k.want.Key.File, k.want.CA.File} {
+		for _, file := range []string{k.want.Certificate.File, k.want.Key.File, k.want.CA.File, k.want.CRL.File} {
 			if file != "" {
 				out[filepath.Dir(file)] = true
 			}
@@ -109,7 +111,7 @@ func (s *Source) report(old, now *state) {
 	case now.problem != nil && (old.problem == nil || old.problem.Error() != now.problem.Error()):
 		log.Error("a certificate cannot be used; the last good one stays", "error", now.problem)
 	case now.good != nil && (old.good == nil || !bytes.Equal(old.good.body, now.good.body)):
-		log.Info("a new certificate", "subject", nameOf(now.good.first), "serial", serialOf(now.good.first), "expires", now.good.first.NotAfter)
+		log.Info("a new certificate", "subject", nameOf(now.good.first), "serial", serialOf(now.good.first), "expires", now.good.ends)
 	case now.problem == nil && old.problem != nil:
 		log.Info("the certificate can be used again")
 	}
@@ -120,7 +122,8 @@ type Status struct {
 	Name string `json:"name"`
 	// Places are where it is read.
 	Places []string `json:"places"`
-	// Subject, Serial and Expires are those of the certificate, or of the authority that expires first.
+	// Subject and Serial are those of the certificate, or of the authority that expires first. Expires is when it ends to
+	// be of use: with revocation lists, when the first of them is out of date.
 	Subject string    `json:"subject,omitempty"`
 	Serial  string    `json:"serial,omitempty"`
 	Expires time.Time `json:"expires,omitzero"`
@@ -138,17 +141,25 @@ func (s *Source) Status() []Status {
 	var out []Status
 	for _, name := range slices.Sorted(maps.Keys(s.kept)) {
 		k := s.kept[name]
-		st := Status{Name: name, Places: []string{k.want.CA.String()}}
-		if !k.want.IsCA() {
-			st.Places = []string{k.want.Certificate.String(), k.want.Key.String()}
-		}
+		st := Status{Name: name, Places: places(k.want)}
 		if k.problem != nil {
 			st.Problem = k.problem.Error()
 		}
 		if f := k.good; f != nil {
-			st.Subject, st.Serial, st.Expires, st.Read, st.Warnings = nameOf(f.first), serialOf(f.first), f.first.NotAfter, f.read, f.warnings
+			st.Subject, st.Serial, st.Expires, st.Read, st.Warnings = nameOf(f.first), serialOf(f.first), f.ends, f.read, f.warnings
 		}
 		out = append(out, st)
+	}
+	return out
+}
+
+func places(want model.Secret) []string {
+	if !want.IsCA() {
+		return []string{want.Certificate.String(), want.Key.String()}
+	}
+	out := []string{want.CA.String()}
+	if want.CRL != (model.SecretPlace{}) {
+		out = append(out, want.CRL.String())
 	}
 	return out
 }

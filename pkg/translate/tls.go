@@ -29,17 +29,28 @@ func transportSocket(t *model.TLS) (*corev3.TransportSocket, error) {
 	if t.ClientCA != "" {
 		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{ValidationContextSdsSecretConfig: feature.SecretConfig(t.ClientCA)}
 	}
-	packed, err := feature.Pack(&tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: wrapperspb.Bool(t.ClientRequired)})
+	context := &tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: wrapperspb.Bool(t.ClientRequired)}
+	if t.ClientCA != "" {
+		noResumption(context)
+	}
+	packed, err := feature.Pack(context)
 	if err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	return &corev3.TransportSocket{Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed}}, nil
 }
 
-// tellOfClient lets services know whose certificate it was, where clients are asked for one. What a client says of
-// itself in this header is dropped everywhere.
+// noResumption makes every connection show the client's certificate anew: a session that is resumed would count as
+// verified although the certificate has expired or was revoked since.
+func noResumption(out *tlsv3.DownstreamTlsContext) {
+	out.SessionTicketKeysType = &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true}
+	out.DisableStatefulSessionResumption = true
+}
+
+// tellOfClient lets services know whose certificate it was, where that is asked for. What a client says of itself in
+// this header is dropped everywhere.
 func tellOfClient(t *model.TLS, hcm *hcmv3.HttpConnectionManager) {
-	if t == nil || t.ClientCA == "" {
+	if t == nil || !t.ForwardClient {
 		return
 	}
 	hcm.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET

@@ -1,0 +1,199 @@
+package integration
+
+import (
+	"crypto/tls"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/integration/ca"
+	"github.com/sluice-gateway/sluice/integration/gateway"
+)
+
+// revoking is an authority of clients with a revocation list, in files.
+type revoking struct {
+	*ca.Authority
+	t         *testing.T
+	pem, list string
+}
+
+func newRevoking(t *testing.T, name string) *revoking {
+	dir := t.TempDir()
+	a := &revoking{ca.New(t, name), t, filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.crl")}
+	ca.Write(t, a.pem, a.PEM)
+	a.revoke(time.Now().Add(24 * time.Hour))
+	return a
+}
+
+func (a *revoking) revoke(until time.Time, revoked ...ca.Pair) {
+	a.t.Helper()
+	ca.Write(a.t, a.list, a.Revoke(until, revoked...))
+}
+
+func (a *revoking) policy() string {
+	return strings.NewReplacer("$PEM", a.pem, "$LIST", a.list).Replace(`
+---
+apiVersion: sluice/v1
+kind: Certificate
+metadata: {name: partners}
+spec: {ca: {file: $PEM}, crl: {file: $LIST}}
+`)
+}
+
+// passes tells whether a new connection with this certificate, or none, is let in.
+func (e *tlsEdge) passes(pairs ...ca.Pair) bool {
+	c := e.client(pairs...)
+	defer c.CloseIdleConnections()
+	_, _, err := fetch(e.t, c, e.url("/"))
+	return err == nil
+}
+
+func TestClientCertificate_ARevokedOneIsRefused(t *testing.T) {
+	t.Parallel()
+	partners := newRevoking(t, "partners")
+	good, other := partners.Sign([]string{"good.example"}), partners.Sign([]string{"other.example"})
+	e := startTLS(t, ", clientCA: partners", "", partners.policy())
+	if !e.passes(good) || !e.passes(other) {
+		t.Fatal("a certificate that is not revoked does not pass")
+	}
+	live := e.client(other)
+	before, _, err := fetch(t, live, e.url("/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	partners.revoke(time.Now().Add(24*time.Hour), other)
+	gateway.Eventually(t, "the list holds", func() bool { return !e.passes(other) })
+	if !e.passes(good) {
+		t.Error("one that is not on the list does not pass")
+	}
+	// A list holds for handshakes: the live connection stays.
+	if after, _, err := fetch(t, live, e.url("/")); err != nil || after.StatusCode != before.StatusCode {
+		t.Errorf("the live connection: %v %v", after, err)
+	}
+	if n := e.counter("listener_manager.listener_modified"); n != "0" {
+		t.Errorf("a new list changed a listener: %s", n)
+	}
+	partners.revoke(time.Now().Add(24 * time.Hour))
+	gateway.Eventually(t, "one that is taken off the list passes again", func() bool { return e.passes(other) })
+}
+
+func (e *tlsEdge) counter(name string) string {
+	for line := range strings.Lines(e.Admin("/stats?filter=" + name)) {
+		if n, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && n == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// An authority whose list is out of date: nobody knows what it has revoked since.
+func TestClientCertificate_AnOutdatedListLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	partners := newRevoking(t, "partners")
+	good := partners.Sign([]string{"good.example"})
+	partners.revoke(time.Now().Add(-time.Minute))
+	e := startTLS(t, ", clientCA: partners, clientCertificate: optional", "", partners.policy())
+	if e.passes(good) {
+		t.Error("a certificate passes by an outdated list")
+	}
+	if !e.passes() {
+		t.Error("one without a certificate does not pass an optional listener")
+	}
+	partners.revoke(time.Now().Add(time.Hour))
+	gateway.Eventually(t, "the certificate passes by a list of now", func() bool { return e.passes(good) })
+	// An older list that comes by mistake takes nothing away.
+	partners.revoke(time.Now().Add(-time.Hour))
+	gateway.Eventually(t, "the problem is told", func() bool { return strings.Contains(e.problem("partners"), "expired already") })
+	if !e.passes(good) {
+		t.Error("the good list is not used any more")
+	}
+}
+
+func TestClientCertificate_OneForServersIsRefused(t *testing.T) {
+	t.Parallel()
+	partners := newRevoking(t, "partners")
+	e := startTLS(t, ", clientCA: partners, clientCertificate: optional", "", partners.policy())
+	if e.passes(partners.Sign([]string{"server.example"}, ca.ForServers)) {
+		t.Error("a certificate for servers passes as a client's")
+	}
+}
+
+// A session that is resumed shows no certificate: what is expired or revoked since would pass.
+func TestClientCertificate_NoSessionIsResumed(t *testing.T) {
+	t.Parallel()
+	partners := newRevoking(t, "partners")
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for _, asked := range []bool{false, true} {
+			spec, more := "", ""
+			if asked {
+				spec, more = ", clientCA: partners, clientCertificate: optional", partners.policy()
+			}
+			e := startTLS(t, spec, "", more)
+			c := e.client(partners.Sign([]string{"good.example"}))
+			transport := c.Transport.(*http.Transport)
+			transport.TLSClientConfig.MaxVersion = version
+			transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(10)
+			resumed := false
+			for range 3 {
+				resp, _, err := fetch(t, c, e.url("/"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resumed = resp.TLS.DidResume
+				c.CloseIdleConnections()
+			}
+			if resumed == asked {
+				t.Errorf("TLS %x: asked for a certificate %t, resumed %t", version, asked, resumed)
+			}
+		}
+	}
+}
+
+// What a client says of its certificate in a header never reaches a service, with and without a certificate.
+func TestClientCertificate_ForgedHeadersNeverReachAService(t *testing.T) {
+	t.Parallel()
+	partners, service := newRevoking(t, "partners"), &echoHeaders{}
+	for _, forward := range []string{"false", "true"} {
+		e := startTLS(t, ", clientCA: partners, clientCertificate: optional, forwardClientCertificate: "+forward, "",
+			partners.policy()+spyOn(gateway.Backend(t, service)))
+		good := partners.Sign([]string{"good.example"})
+		for _, name := range []string{"x-forwarded-client-cert", "X-Forwarded-Client-Cert", "X-FORWARDED-CLIENT-CERT", "x_forwarded_client_cert", "X-Forwarded_Client-Cert"} {
+			for _, value := range []string{"Hash=0;Subject=\"CN=forged\"", "forged", "a, forged", "By=x;URI=spiffe://forged"} {
+				for _, pairs := range [][]ca.Pair{nil, {good}} {
+					service.seen.Store(nil)
+					_, _, err := fetch(t, e.client(pairs...), e.url("/spy"), name, value)
+					if reset := strings.Contains(name, "_"); reset != (err != nil) {
+						t.Fatalf("%s: %v", name, err)
+					}
+					e.Get("/spy", name, value)
+					if seen := service.seen.Load(); seen != nil && strings.Contains(strings.Join(seen.Values("x-forwarded-client-cert"), ","), "forged") {
+						t.Errorf("%s: %q reached the service: %v", name, value, *seen)
+					}
+				}
+			}
+		}
+		if _, _, err := fetch(t, e.client(good), e.url("/spy")); err != nil {
+			t.Fatal(err)
+		}
+		if told := service.seen.Load().Get("x-forwarded-client-cert") != ""; told != (forward == "true") {
+			t.Errorf("forwardClientCertificate: %s, but told %t", forward, told)
+		}
+	}
+}
+
+func spyOn(backend string) string {
+	return `
+---
+apiVersion: sluice/v1
+kind: Service
+metadata: {name: spy}
+spec: {endpoints: ["` + backend + `"]}
+---
+apiVersion: sluice/v1
+kind: Route
+metadata: {name: spy}
+spec: {match: /spy, to: spy}
+`
+}
