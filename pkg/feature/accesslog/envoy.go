@@ -49,8 +49,14 @@ func lines() map[string]string {
 		"userAgent":          "%REQ(USER-AGENT)%",
 		"flags":              "%RESPONSE_FLAGS%",
 		"details":            "%RESPONSE_CODE_DETAILS%",
+		"shadow":             shadow,
 	}
 }
+
+// shadow is why the request would have been refused by what is only tried out: Envoy's reason, or the agent's.
+const shadow = `%COALESCE({"operators": [` +
+	`{"command": "DYNAMIC_METADATA", "param": "envoy.filters.http.rbac:authorize_shadow_effective_policy_id"}, ` +
+	`{"command": "DYNAMIC_METADATA", "param": "envoy.filters.http.ext_authz:shadow"}]})%`
 
 // ConfigureListener implements feature.ListenerConfigurer.
 func (s *Spec) ConfigureListener(_ *model.Listener, _ *listenerv3.Listener, hcm *hcmv3.HttpConnectionManager) error {
