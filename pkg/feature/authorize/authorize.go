@@ -34,9 +34,23 @@ type Requirement struct {
 	Scopes      Words             `json:"scopes,omitzero" jsonschema_description:"A list, of which all are needed, or {anyOf: […]}."`
 	Roles       Words             `json:"roles,omitzero" jsonschema_description:"A list, of which all are needed, or {anyOf: […]}."`
 	Claims      map[string]string `json:"claims,omitempty" jsonschema_description:"Claims and the value that each must have; a list must hold it. A dot leads into an object."`
-	Methods     []string          `json:"methods,omitempty" jsonschema_description:"The block holds for requests with these methods only."`
+	Methods     []string          `json:"methods,omitempty" jsonschema_description:"The methods that are allowed."`
+	Sources     []string          `json:"sources,omitempty" jsonschema_description:"Addresses and ranges (10.0.0.0/8, 2001:db8::/32) that clients may call from; which address is the client's, clientAddress says."`
 	Mode        string            `json:"mode,omitempty" jsonschema:"enum=enforce,enum=shadow" jsonschema_description:"enforce, the default, or shadow: what would be refused is logged, and goes on."`
 }
+
+// modeShadow only logs what would be refused.
+const modeShadow = "shadow"
+
+// The reasons of refusals, in the agent's metrics and in Envoy's details.
+const (
+	reasonPermission = "permission"
+	reasonScope      = "scope"
+	reasonRole       = "role"
+	reasonClaim      = "claim"
+	reasonMethod     = "method"
+	reasonSource     = "source"
+)
 
 // Words is a list of which all are needed, or several of which one is.
 type Words struct {
@@ -72,7 +86,7 @@ func (Words) JSONSchema() *jsonschema.Schema {
 
 // UnmarshalNode reads the one requirement that a block is as written.
 func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
-	for _, later := range []string{"sources", "cel", "condition", "when"} {
+	for _, later := range []string{"cel", "condition", "when"} {
 		if at.Node.Get(later) != nil {
 			p.Suggestf(at.Field(later), policy.CodeNotSupported, "leave it out", "authorize.%s is not in this version", later)
 			return
@@ -89,13 +103,21 @@ func (Spec) JSONSchema() *jsonschema.Schema { return policy.TypeSchema(Requireme
 // Validate implements feature.Spec.
 func (s *Spec) Validate(at policy.At, p *policy.Problems) {
 	for _, r := range s.All {
-		if !r.needsIdentity() {
-			p.Suggestf(at, policy.CodeRequired, "add permissions, scopes, roles or claims", "the block asks for nothing")
+		if !r.needsIdentity() && len(r.Methods)+len(r.Sources) == 0 {
+			p.Suggestf(at, policy.CodeRequired, "add permissions, scopes, roles, claims, methods or sources", "the block asks for nothing")
 		}
-		for i, m := range r.Methods {
-			if m == "" || m != strings.ToUpper(m) {
-				p.Errorf(at.Field("methods").Index(i), policy.CodeValue, "%q is not a method: write it in capital letters", m)
-			}
+		r.validateSources(at.Field("sources"), p)
+		r.validateMethods(at.Field("methods"), p)
+	}
+}
+
+func (r Requirement) validateMethods(at policy.At, p *policy.Problems) {
+	if len(r.Methods) == 0 && at.Node != nil && at.Node.Kind == policy.List && len(at.Node.Items) == 0 {
+		p.Suggestf(at, policy.CodeValue, "name the methods, or leave the field out", "methods is empty: nobody could call")
+	}
+	for i, m := range r.Methods {
+		if m == "" || m != strings.ToUpper(m) {
+			p.Errorf(at.Index(i), policy.CodeValue, "%q is not a method: write it in capital letters", m)
 		}
 	}
 }
@@ -104,6 +126,9 @@ func (r Requirement) needsIdentity() bool {
 	return !r.Permissions.IsZero() || !r.Scopes.IsZero() || !r.Roles.IsZero() || len(r.Claims) > 0
 }
 
+// AtRuntime implements feature.RuntimeDecider: methods and addresses Envoy decides by itself.
+func (s *Spec) AtRuntime() bool { return slices.ContainsFunc(s.All, Requirement.needsIdentity) }
+
 // Join implements feature.Joiner: both must pass, the farther first.
 func (s *Spec) Join(farther feature.Spec) feature.Spec {
 	return &Spec{All: slices.Concat(farther.(*Spec).All, s.All)}
@@ -111,6 +136,9 @@ func (s *Spec) Join(farther feature.Spec) feature.Spec {
 
 // CheckCompanions implements feature.CompanionChecker.
 func (s *Spec) CheckCompanions(all []feature.Spec, at policy.At, p *policy.Problems) {
+	if !s.AtRuntime() {
+		return
+	}
 	for _, other := range all {
 		if a, ok := other.(feature.Authenticator); ok && a.Authenticates() {
 			return
@@ -122,6 +150,7 @@ func (s *Spec) CheckCompanions(all []feature.Spec, at policy.At, p *policy.Probl
 var (
 	_ feature.Joiner           = (*Spec)(nil)
 	_ feature.Checker          = (*Spec)(nil)
+	_ feature.RuntimeDecider   = (*Spec)(nil)
 	_ feature.CompanionChecker = (*Spec)(nil)
 	_ policy.Unmarshaler       = (*Spec)(nil)
 	_ policy.Unmarshaler       = (*Words)(nil)

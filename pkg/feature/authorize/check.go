@@ -11,13 +11,13 @@ import (
 )
 
 // Check implements feature.Checker: an enforced requirement that is not met wins over one that is only tried out.
-func (s *Spec) Check(_ context.Context, r *feature.Request, id *feature.Identity) feature.Decision {
+func (s *Spec) Check(_ context.Context, _ *feature.Request, id *feature.Identity) feature.Decision {
 	var shadow feature.Decision
 	for _, one := range s.All {
-		d := one.check(r, id)
+		d := one.check(id)
 		switch {
 		case d.Status == 0:
-		case one.Mode == "shadow":
+		case one.Mode == modeShadow:
 			d.Shadow = true
 			shadow = d
 		default:
@@ -27,21 +27,21 @@ func (s *Spec) Check(_ context.Context, r *feature.Request, id *feature.Identity
 	return shadow
 }
 
-func (r Requirement) check(req *feature.Request, id *feature.Identity) feature.Decision {
-	if len(r.Methods) > 0 && !slices.Contains(r.Methods, req.Method) {
+func (r Requirement) check(id *feature.Identity) feature.Decision {
+	if !r.needsIdentity() {
 		return feature.Decision{}
 	}
 	switch {
 	case id.User == "":
 		return feature.Decision{Status: http.StatusUnauthorized, Reason: "missing", Detail: "A token is needed.", Challenge: `Bearer realm="sluice"`}
 	case !r.Permissions.metBy(id.Permissions):
-		return forbidden("permission", "The caller lacks a permission that is needed here.", "")
+		return forbidden(reasonPermission, "The caller lacks a permission that is needed here.", "")
 	case !r.Scopes.metBy(id.Scopes):
-		return forbidden("scope", "The token lacks a scope that is needed here.", `Bearer realm="sluice", error="insufficient_scope"`)
+		return forbidden(reasonScope, "The token lacks a scope that is needed here.", `Bearer realm="sluice", error="insufficient_scope"`)
 	case !r.Roles.metBy(id.Roles):
-		return forbidden("role", "The caller lacks a role that is needed here.", "")
+		return forbidden(reasonRole, "The caller lacks a role that is needed here.", "")
 	case !r.claimsMetBy(id.Claims):
-		return forbidden("claim", "The token lacks a claim that is needed here.", "")
+		return forbidden(reasonClaim, "The token lacks a claim that is needed here.", "")
 	}
 	return feature.Decision{}
 }

@@ -32,6 +32,8 @@ func known() []when {
 		{is("path_normalization_failed", "rbac_access_denied_matched_policy[path_parameters]"), "The path of the request is not allowed."},
 		{is("missing_host_header"), "The request has no Host header."},
 		{is("rbac_access_denied_matched_policy[invalid_host]"), "The request names more than one host."},
+		{is("rbac_access_denied_matched_policy[source]"), "Requests from this address are not allowed here."},
+		{is("rbac_access_denied_matched_policy[method]"), "This method is not allowed here."},
 		{is("cdn_loop_detected"), "The request has passed this gateway too often."},
 		{is("invalid_cdn_loop_header"), "The CDN-Loop header is not valid."},
 		{"response.code_details.startsWith('http') && response.code == 400", "The request is not valid HTTP."},

@@ -1,0 +1,123 @@
+package integration
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sluice-gateway/sluice/integration/gateway"
+)
+
+// counted is a service that counts who reaches it.
+func counted(t *testing.T) (address string, reached *atomic.Int64) {
+	reached = &atomic.Int64{}
+	return gateway.Backend(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) })), reached
+}
+
+const sourceRules = `
+    - {name: office, match: /office, authorize: {sources: [203.0.113.0/24, "2001:db8::/32"]}, to: echo}
+    - {name: here, match: /here, authorize: {sources: [127.0.0.1]}, to: echo}
+    - {name: six, match: /six, authorize: {sources: ["::/0"]}, to: echo}
+    - {name: methods, match: /methods, authorize: {methods: [GET, HEAD]}, to: echo}
+    - {name: direct, match: /direct, authorize: {sources: [203.0.113.0/24]}, direct: {body: fixed}}
+    - {name: trial, match: /trial, authorize: {sources: [203.0.113.7], methods: [POST], mode: shadow}, to: echo}
+    - {name: half, match: /half, use: [trial], authorize: {sources: [203.0.113.0/24]}, to: echo}`
+
+func sourcePolicies(address, block string) map[string]string {
+	return map[string]string{"policy.yaml": edge(block) + service("echo", address, "") +
+		"apiVersion: sluice/v1\nkind: Policy\nmetadata: {name: trial}\nspec: {authorize: {sources: [203.0.113.7], mode: shadow}}\n---\n" +
+		"apiVersion: sluice/v1\nkind: Route\nmetadata: {name: api}\nspec:\n  rules:" + sourceRules}
+}
+
+// The client is who the proxies in front say, never who the client says, and no agent is needed to tell.
+func TestAuthorize_NoClientChoosesItsAddress(t *testing.T) {
+	address, reached := counted(t)
+	forged := func(a string) string {
+		return "X-Real-IP: " + a + "\r\nForwarded: for=" + a + "\r\nTrue-Client-IP: " + a + "\r\nX-Client-IP: " + a +
+			"\r\nX-Envoy-External-Address: " + a + "\r\nX-Envoy-Internal: true\r\nX-Sluice-Client: " + a + "\r\n"
+	}
+	for _, gw := range []struct {
+		name, block string
+		sends       []sent
+	}{
+		{"the peer is the client", "clientAddress: {}", []sent{
+			{"/office", "", 403}, {"/office", "X-Forwarded-For: 203.0.113.7\r\n", 403}, {"/office", forged("203.0.113.7"), 403},
+			{"/office", "X-Forwarded-For: 203.0.113.7, 203.0.113.8\r\n" + forged("2001:db8::1"), 403},
+			{"/here", "", 200}, {"/here", "X-Forwarded-For: 198.51.100.1\r\n", 200}, {"/six", "", 403}, {"/direct", "", 403},
+		}},
+		{"behind one proxy", "clientAddress: {trustedHops: 1}", []sent{
+			{"/office", "", 403}, {"/office", forged("203.0.113.7"), 403},
+			{"/office", "X-Forwarded-For: 203.0.113.7\r\n", 200}, {"/office", "X-Forwarded-For: 198.51.100.1\r\n", 403},
+			{"/office", "X-Forwarded-For: 203.0.113.7, 198.51.100.1\r\n", 403}, {"/office", "X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n", 200},
+			{"/office", "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-For: 198.51.100.1\r\n", 403},
+			{"/office", "X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 203.0.113.7\r\n", 200},
+			{"/office", "X-Forwarded-For: 203.0.113.7, \r\n", 403}, {"/office", "X-Forwarded-For: 203.0.113.7,198.51.100.1 \r\n" + forged("203.0.113.7"), 403},
+			{"/office", "X-Forwarded-For: 2001:db8::1\r\n", 200}, {"/office", "X-Forwarded-For: 2001:db9::1\r\n", 403},
+			{"/office", "X-Forwarded-For: ::ffff:203.0.113.7\r\n", 200}, {"/office", "X-Forwarded-For: ::ffff:cb00:7107\r\n", 200},
+			{"/office", "X-Forwarded-For: ::ffff:198.51.100.1\r\n", 403}, {"/office", "X-Forwarded-For: 203.0.113.7.example\r\n", 403},
+			{"/office", "X-Forwarded-For: 0xcb.0.113.7\r\n", 403}, {"/office", "X-Forwarded-For: 203.0.28935\r\n", 403},
+			{"/direct", "X-Forwarded-For: 203.0.113.7\r\n", 200}, {"/direct", "X-Forwarded-For: 198.51.100.1\r\n", 403},
+			{"/six", "X-Forwarded-For: 2001:db8::1\r\n", 200}, {"/six", "X-Forwarded-For: 203.0.113.7\r\n", 403},
+			{"/trial", "X-Forwarded-For: 198.51.100.1\r\n", 200}, {"/half", "X-Forwarded-For: 198.51.100.1\r\n", 403}, {"/half", "X-Forwarded-For: 203.0.113.9\r\n", 200},
+		}},
+		{"behind two", "clientAddress: {trustedHops: 2}", []sent{
+			{"/office", "X-Forwarded-For: 203.0.113.7\r\n", 403}, {"/office", "X-Forwarded-For: 203.0.113.7, 10.0.0.1\r\n", 200},
+			{"/office", "X-Forwarded-For: 203.0.113.7, 198.51.100.1, 10.0.0.1\r\n", 403},
+		}},
+	} {
+		t.Run(gw.name, func(t *testing.T) {
+			g := gateway.Start(t, sourcePolicies(address, gw.block))
+			for _, a := range gw.sends {
+				reached.Store(0)
+				status, body, header := raw(t, g, "GET "+a.path+" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"+a.headers+"\r\n")
+				if status != a.want || a.want != 200 && reached.Load() != 0 {
+					t.Errorf("%s with %q: %d, want %d; the service was reached %d times", a.path, a.headers, status, a.want, reached.Load())
+				}
+				if status == 403 && (header.Get("content-type") != "application/problem+json" || !strings.Contains(body, "Requests from this address")) {
+					t.Errorf("%s: %s as %q", a.path, body, header.Get("content-type"))
+				}
+			}
+		})
+	}
+}
+
+// sent is a request and the status that it must get.
+type sent struct {
+	path, headers string
+	want          int
+}
+
+func TestAuthorize_MethodsAndShadowAreDecidedByEnvoy(t *testing.T) {
+	address, _ := counted(t)
+	g := gateway.Start(t, sourcePolicies(address, "clientAddress: {}"))
+	for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 403, "DELETE": 403, "OPTIONS": 403, "get": 400, "PROPFIND": 403} {
+		if status := rawStatus(t, g, method+" /methods HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: GET\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"); status != want {
+			t.Errorf("%s: %d, want %d", method, status, want)
+		}
+	}
+	before := len(logLines(t, g.Log.String()))
+	if status, body, _ := g.Get("/trial", "x-request-id", "trial"); status != 200 {
+		t.Errorf("what is only tried out: %d %s", status, body)
+	}
+	var line map[string]any
+	gateway.Eventually(t, "the log says so", func() bool {
+		for _, l := range logLines(t, g.Log.String()) {
+			if l["path"] == "/trial" {
+				line = l
+			}
+		}
+		return line != nil
+	})
+	if line["shadow"] != "method" && line["shadow"] != "source" {
+		t.Errorf("after %d lines: %v", before, line)
+	}
+	for _, l := range logLines(t, g.Log.String()) {
+		if _, has := l["shadow"]; has != (l["path"] == "/trial") {
+			t.Errorf("%v", l)
+		}
+	}
+	if stats := g.Admin("/stats?filter=rbac.*authorize_"); !strings.Contains(stats, "authorize_.shadow_denied: 1") || !strings.Contains(stats, "authorize_.denied: 4") {
+		t.Error(stats)
+	}
+}
