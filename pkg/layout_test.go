@@ -19,7 +19,9 @@ const module = "github.com/sluice-gateway/sluice/"
 // one way, and this table is the map of it.
 var allowed = map[string][]string{
 	"memo":        {},
-	"auditlog":    {},
+	"auditlog":    {"throttle"},
+	"throttle":    {},
+	"access":      {"certs", "throttle"},
 	"certs":       {},
 	"policy":      {},
 	"model":       {},

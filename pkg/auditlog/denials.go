@@ -1,96 +1,73 @@
 package auditlog
 
 import (
-	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/sluice-gateway/sluice/pkg/throttle"
 )
 
-// How many denials are written: of one address, of all, and how many addresses are told apart.
+// How many denials are written a second, of one address and of all, and how many at once.
 const (
 	perAddress      = rate.Limit(1)
 	perAddressBurst = 20
 	perLog          = rate.Limit(20)
 	perLogBurst     = 100
-	maxAddresses    = 1024
 )
+
+// maxCounted is of how many addresses unwritten denials are counted.
+const maxCounted = 1024
 
 // denials bounds how many denials are written, whoever sends them.
 type denials struct {
-	now  func() time.Time
-	all  *rate.Limiter
-	from map[string]*denier
+	now     func() time.Time
+	all     *rate.Limiter
+	from    *throttle.Throttle
+	counted map[string]*unwritten
 }
 
-// denier is an address that was denied something.
-type denier struct {
-	limit     *rate.Limiter
-	last      Event
-	unwritten uint64
+// unwritten are denials of an address that have no line yet.
+type unwritten struct {
+	count uint64
+	last  Event
 }
 
 func newDenials(now func() time.Time) denials {
-	return denials{now: now, all: rate.NewLimiter(perLog, perLogBurst), from: map[string]*denier{}}
+	return denials{now: now, all: rate.NewLimiter(perLog, perLogBurst), from: throttle.New(perAddress, perAddressBurst), counted: map[string]*unwritten{}}
 }
 
 // admit tells whether a denial is written, and how many from its address were not since the last one that was.
-func (d *denials) admit(e Event) (unwritten uint64, ok bool) {
-	now := d.now()
-	one := d.denier(host(e.From), now)
-	if !one.limit.AllowN(now, 1) || !d.all.AllowN(now, 1) {
-		one.unwritten++
-		one.last = e.bounded()
+func (d *denials) admit(e Event) (before uint64, ok bool) {
+	now, key := d.now(), bounded(throttle.Key(e.From))
+	if !d.from.Allow(key, now) || !d.all.AllowN(now, 1) {
+		d.count(key, e)
 		return 0, false
 	}
-	unwritten, one.unwritten = one.unwritten, 0
-	return unwritten, true
+	if one := d.counted[key]; one != nil {
+		before = one.count
+		delete(d.counted, key)
+	}
+	return before, true
 }
 
-// denier finds an address. When there are too many, those that are at rest are forgotten; all further ones count as one.
-func (d *denials) denier(from string, now time.Time) *denier {
-	if one := d.from[from]; one != nil {
-		return one
+func (d *denials) count(key string, e Event) {
+	if d.counted[key] == nil && len(d.counted) >= maxCounted {
+		key = "others"
 	}
-	if len(d.from) >= maxAddresses {
-		for name, one := range d.from {
-			if one.unwritten == 0 && one.limit.TokensAt(now) >= perAddressBurst {
-				delete(d.from, name)
-			}
-		}
+	if d.counted[key] == nil {
+		d.counted[key] = &unwritten{}
 	}
-	if len(d.from) >= maxAddresses {
-		from = "others"
-	}
-	if d.from[from] == nil {
-		d.from[from] = &denier{limit: rate.NewLimiter(perAddress, perAddressBurst)}
-	}
-	return d.from[from]
+	d.counted[key].count++
+	d.counted[key].last = e.bounded()
 }
 
 // rest are lines for what was counted and is not written.
 func (d *denials) rest() []Entry {
 	var out []Entry
-	for _, one := range d.from {
-		if one.unwritten > 0 {
-			out = append(out, Entry{Kind: Denied, Event: one.last, Unwritten: one.unwritten - 1})
-			one.unwritten = 0
-		}
+	for _, one := range d.counted {
+		out = append(out, Entry{Kind: Denied, Event: one.last, Unwritten: one.count - 1})
 	}
+	clear(d.counted)
 	return out
-}
-
-// host is an address without its port; of IPv6 the network, since a stranger has a whole one.
-func host(from string) string {
-	at, err := netip.ParseAddrPort(from)
-	if err != nil {
-		return bounded(from)
-	}
-	ip := at.Addr().Unmap()
-	if ip.Is6() {
-		if net, err := ip.WithZone("").Prefix(64); err == nil {
-			return net.String()
-		}
-	}
-	return ip.String()
 }

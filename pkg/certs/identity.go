@@ -49,17 +49,17 @@ func (n Node) Covers(gateway, id string) bool {
 	return n.Node == "" || id == n.Node || id == AgentPrefix+n.Node
 }
 
-// Role is what a caller of the admin API may do; each may also do what those before it may.
+// Role is what a caller of the admin API may do. Package access says what each includes.
 type Role string
 
-// The roles, the least first.
+// The roles.
 const (
 	RoleRead    Role = "read"    // look
 	RoleApply   Role = "apply"   // change policies
 	RoleSecrets Role = "secrets" // change what is secret
 )
 
-// Roles are all roles, the least first.
+// Roles are all roles.
 func Roles() []Role { return []Role{RoleRead, RoleApply, RoleSecrets} }
 
 // ParseRole reads a role. The error names those that there are.
