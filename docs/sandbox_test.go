@@ -103,7 +103,7 @@ func newSandbox(t *testing.T, tools tools) *sandbox {
 	t.Helper()
 	s := &sandbox{t: t, tools: tools, dir: t.TempDir(), ports: map[string]string{}}
 	s.first = tools.ports.row(t)
-	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001", "8500", "18011"} {
+	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001", "8500", "18011", "8443"} {
 		s.ports[port] = strconv.Itoa(s.first + i)
 	}
 	for offset := 1; offset < 50; offset++ {
@@ -116,7 +116,7 @@ var number = regexp.MustCompile(`\b\d{4,5}\b`)
 
 // here is a page's text with the ports and folders of this sandbox; there is the way back.
 func (s *sandbox) here(text string) string {
-	text = strings.ReplaceAll(text, "/var/log/envoy", s.dir)
+	text = strings.NewReplacer("/var/log/envoy", s.dir, "/etc/sluice", s.dir).Replace(text)
 	return number.ReplaceAllStringFunc(text, func(n string) string {
 		if port, ok := s.ports[n]; ok {
 			return port

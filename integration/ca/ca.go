@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -87,19 +88,23 @@ func Ends(at time.Time) Option {
 // ForServers is a certificate that clients may not use.
 func ForServers(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }
 
-// Sign makes a certificate for names: hosts, addresses or URIs. Servers and clients may use it.
+// Sign makes a certificate for names: hosts, addresses, e-mail addresses or URIs. Servers and clients may use it.
 func (a *Authority) Sign(names []string, with ...Option) Pair {
 	a.t.Helper()
 	form := &x509.Certificate{
-		Subject:     pkix.Name{CommonName: names[0]},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if len(names) > 0 {
+		form.Subject.CommonName = names[0]
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
 			form.IPAddresses = append(form.IPAddresses, ip)
 		} else if u, err := url.Parse(name); err == nil && u.Scheme != "" {
 			form.URIs = append(form.URIs, u)
+		} else if strings.Contains(name, "@") {
+			form.EmailAddresses = append(form.EmailAddresses, name)
 		} else {
 			form.DNSNames = append(form.DNSNames, name)
 		}

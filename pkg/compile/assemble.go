@@ -18,14 +18,10 @@ import (
 
 // assemble puts a gateway's routes into their hosts, in order, and finds the clusters they reach.
 func (s *site) assemble(g *gateway) *model.Gateway {
-	out := &model.Gateway{Name: g.Name, Attachments: s.gatewayAttachments(g), Defaults: s.ruleDefaults()}
-	for _, l := range g.gateway.Listeners {
-		out.Listeners = append(out.Listeners, &model.Listener{
-			Name: model.ListenerName(g.Name, l.Name), Gateway: g.Name, Address: l.Address, Port: l.Port, Attachments: out.Attachments,
-			TLS: listenerTLS(l.TLS), RedirectPort: redirectPort(l, g.gateway.Listeners),
-		})
+	out := &model.Gateway{Name: g.Name, Listeners: g.listeners(), Attachments: s.gatewayAttachments(g), Defaults: s.ruleDefaults()}
+	for _, l := range out.Listeners {
+		l.Attachments = out.Attachments
 	}
-	slices.SortFunc(out.Listeners, func(a, b *model.Listener) int { return cmp.Compare(a.Name, b.Name) })
 	hosts, clusters := gather(g.routes)
 	for _, domain := range slices.Sorted(maps.Keys(hosts)) {
 		routes := hosts[domain]
@@ -40,6 +36,19 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 	}
 	out.Secrets = s.secrets(g, clusters)
 	out.Table = tableDigest(out.Hosts)
+	return out
+}
+
+// listeners are a gateway's, by name, without its blocks.
+func (g *gateway) listeners() []*model.Listener {
+	var out []*model.Listener
+	for _, l := range g.gateway.Listeners {
+		out = append(out, &model.Listener{
+			Name: model.ListenerName(g.Name, l.Name), Gateway: g.Name, Address: l.Address, Port: l.Port,
+			TLS: listenerTLS(l.TLS), RedirectPort: redirectPort(l, g.gateway.Listeners),
+		})
+	}
+	slices.SortFunc(out, func(a, b *model.Listener) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -90,6 +99,9 @@ func (s *site) gatewayAttachments(g *gateway) []model.Attachment {
 	}
 	var out []model.Attachment
 	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if c, ok := all[name].spec.(feature.ListenerChecker); ok {
+			c.CheckListeners(g.listeners(), all[name].at, s.problems)
+		}
 		out = append(out, all[name].attachment(all[name].level))
 	}
 	s.features.SortAttachments(out)

@@ -43,7 +43,7 @@ func (s *site) compileRoute(d *document, g *gateway) *compiledRoute {
 	maps.Copy(t.reads, g.layer.reads)
 	own := layer{level: "route", blocks: t.expand(d.route.Use, d.Spec().Field("use"), d.blocks, &c.problems)}
 	for i := range d.route.Rules {
-		r := ruleCompiler{tracker: t, doc: d, rule: &d.route.Rules[i], at: ruleAt(d, i), problems: &c.problems}
+		r := ruleCompiler{tracker: t, gateway: g, doc: d, rule: &d.route.Rules[i], at: ruleAt(d, i), problems: &c.problems}
 		rule := layer{level: "rule", blocks: t.expand(r.rule.Use, r.at.Field("use"), d.rules[i], &c.problems)}
 		backends, services := r.backends()
 		for _, route := range r.compile(r.matches(), backends, services, g.layer, own, rule) {
@@ -65,6 +65,7 @@ func ruleAt(d *document, i int) policy.At {
 // ruleCompiler compiles one rule.
 type ruleCompiler struct {
 	*tracker
+	gateway  *gateway
 	doc      *document
 	rule     *policy.Rule
 	at       policy.At
@@ -82,6 +83,7 @@ func (r *ruleCompiler) compile(matches []model.Match, backends []model.Backend, 
 	r.site.features.SortAttachments(attachments)
 	r.checkMatches(held, matches)
 	r.checkCompanions(held)
+	r.checkListeners(held)
 	var out []*model.Route
 	for i, m := range matches {
 		one := &model.Route{Name: r.name(i), Route: r.doc.Name, Origin: r.at.String(), Match: m, Backends: backends, Attachments: attachments}
@@ -258,6 +260,15 @@ func (r *ruleCompiler) checkCompanions(all map[string]held) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if c, ok := all[name].spec.(feature.CompanionChecker); ok {
 			c.CheckCompanions(specs, all[name].at, r.problems)
+		}
+	}
+}
+
+// checkListeners asks the blocks that do not suit every gateway.
+func (r *ruleCompiler) checkListeners(all map[string]held) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if c, ok := all[name].spec.(feature.ListenerChecker); ok {
+			c.CheckListeners(r.gateway.listeners(), all[name].at, r.problems)
 		}
 	}
 }

@@ -181,7 +181,7 @@ func (s *site) compileRegistration(d *document, g *gateway, r Registration, host
 		Document: d.Document, blocks: s.holdingOn(blocks, feature.Service),
 		service: &policy.Service{Consul: &policy.Consul{Service: r.Service}},
 	}
-	rc := ruleCompiler{tracker: t, doc: d, rule: &policy.Rule{Name: r.Service}, at: d.Spec(), problems: &c.problems}
+	rc := ruleCompiler{tracker: t, gateway: g, doc: d, rule: &policy.Rule{Name: r.Service}, at: d.Spec(), problems: &c.problems}
 	match := model.Match{Path: compilePath(strings.TrimSuffix(r.Path, "/") + "/*")}
 	backends := []model.Backend{{Cluster: name, Service: r.Service, Weight: 1}}
 	own := layer{level: "route", blocks: s.holdingOn(blocks, feature.Rule)}

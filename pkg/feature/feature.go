@@ -72,6 +72,12 @@ type (
 		// rule where the block holds.
 		CheckMatch(m model.Match, at policy.At, p *policy.Problems)
 	}
+	// ListenerChecker is a block that does not suit every gateway.
+	ListenerChecker interface {
+		// CheckListeners gathers what is wrong with the block on a gateway with these listeners; called for each place
+		// where the block holds.
+		CheckListeners(listeners []*model.Listener, at policy.At, p *policy.Problems)
+	}
 	// Answerer is a block that may answer requests itself, so that its rule needs no `to`.
 	Answerer interface {
 		// Answers tells whether this one does.

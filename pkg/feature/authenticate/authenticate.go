@@ -4,6 +4,7 @@ package authenticate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/invopop/jsonschema"
@@ -128,6 +129,19 @@ func (s *Spec) Resolve(at policy.At, l feature.Lookup, p *policy.Problems) featu
 	return &out
 }
 
+// CheckListeners implements feature.ListenerChecker: what asks for a certificate needs a listener that does.
+func (s *Spec) CheckListeners(listeners []*model.Listener, at policy.At, p *policy.Problems) {
+	if slices.ContainsFunc(listeners, func(l *model.Listener) bool { return l.TLS != nil && l.TLS.ClientCA != "" }) {
+		return
+	}
+	for i, w := range s.AnyOf {
+		if w.Certificate != nil {
+			p.Suggestf(s.way(at, i).Field("certificate"), policy.CodeConflict, "add clientCA: NAME, of a Certificate with ca, to the tls of a listener",
+				"no listener of the gateway asks clients for a certificate: nobody could call")
+		}
+	}
+}
+
 // Data implements feature.DataUser.
 func (s *Spec) Data() []model.Data {
 	var out []model.Data
@@ -146,13 +160,14 @@ func (s *Spec) AtRuntime() bool { return !s.None }
 func (s *Spec) Authenticates() bool { return !s.None && len(s.AnyOf) > 0 }
 
 var (
-	_ feature.Kinds          = Feature{}
-	_ feature.DataParser     = Feature{}
-	_ feature.Joiner         = (*Spec)(nil)
-	_ feature.Resolver       = (*Spec)(nil)
-	_ feature.Checker        = (*Spec)(nil)
-	_ feature.DataUser       = (*Spec)(nil)
-	_ feature.RuntimeDecider = (*Spec)(nil)
-	_ feature.Authenticator  = (*Spec)(nil)
-	_ policy.Unmarshaler     = (*Spec)(nil)
+	_ feature.Kinds           = Feature{}
+	_ feature.DataParser      = Feature{}
+	_ feature.Joiner          = (*Spec)(nil)
+	_ feature.Resolver        = (*Spec)(nil)
+	_ feature.Checker         = (*Spec)(nil)
+	_ feature.ListenerChecker = (*Spec)(nil)
+	_ feature.DataUser        = (*Spec)(nil)
+	_ feature.RuntimeDecider  = (*Spec)(nil)
+	_ feature.Authenticator   = (*Spec)(nil)
+	_ policy.Unmarshaler      = (*Spec)(nil)
 )

@@ -26,6 +26,8 @@ type method interface {
 type Way struct {
 	JWT  *Tokens `json:"jwt,omitempty" jsonschema_description:"The Issuer whose tokens are taken, or several of which the token's own is chosen."`
 	From From    `json:"from,omitzero" jsonschema_description:"Where the token is; the header Authorization, after the word Bearer, when left out."`
+
+	Certificate *Certificates `json:"certificate,omitempty" jsonschema_description:"A client certificate that a listener with clientCA has verified: any, names that it must have, or the long form."`
 }
 
 // methods are those that the way names, in the order in which they are checked: of what several say of the caller, the
@@ -34,6 +36,9 @@ func (w *Way) methods() []method {
 	var out []method
 	if w.JWT != nil {
 		out = append(out, tokensFrom{w.JWT, w.From})
+	}
+	if w.Certificate != nil {
+		out = append(out, w.Certificate)
 	}
 	return out
 }
