@@ -41,7 +41,7 @@ var allowed = map[string][]string{
 	"schema":      {"policy", "feature", "compile"},
 	"control":     {"catalog", "memo", "policy", "store", "feature", "compile", "model", "translate", "snapshot", "proof", "xds", "secrets"},
 	"diff":        {"policy", "feature"},
-	"admin":       {"catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof", "secrets", "certs"},
+	"admin":       {"access", "auditlog", "certs", "catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof", "secrets", "certs"},
 	"featuretest": {"policy", "feature", "compile", "model", "translate", "snapshot", "proof", "envoy", "featuretest"},
 }
 

@@ -1,10 +1,12 @@
 // Package admin is the HTTP API of a running sluice: policies in, status out, with metrics, health and a status page;
-// and the client of it that the command line uses. It has no authentication yet, so it listens on loopback or a unix
-// socket only, answers only to its own host names and refuses requests of foreign pages.
+// and the client of it that the command line uses. It asks package access who calls, holds that against the role that each
+// operation needs, and writes changes and denials to the audit log. Without a certificate of its own it listens on loopback
+// or a unix socket only; it answers only to its own host names and refuses requests of foreign pages.
 package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sluice-gateway/sluice/pkg/access"
+	"github.com/sluice-gateway/sluice/pkg/auditlog"
+	"github.com/sluice-gateway/sluice/pkg/certs"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/policy"
@@ -51,8 +56,16 @@ type Config struct {
 	// Metrics is what /metrics shows.
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger
-	// Hosts are names it answers to beside those of loopback.
+	// Hosts are names it answers to beside those of loopback and of its certificate.
 	Hosts []string
+	// Access says who calls; nil trusts loopback and unix sockets, and nobody else.
+	Access *access.Door
+	// Credentials are what it proves itself with, and knows clients' certificates by; nil for no TLS.
+	Credentials *certs.Credentials
+	// Audit is written before each change and after it, and when somebody is denied something; nil for none.
+	Audit *auditlog.Log
+	// OpenMetrics lets everybody read /metrics.
+	OpenMetrics bool
 	// ReadOnly, when set, is the reason why changes are refused.
 	ReadOnly string
 	// Version is the program's own.
@@ -63,23 +76,51 @@ type Config struct {
 type Server struct {
 	Config
 	handler http.Handler
+	names   map[string]string      // of what is served, by the pattern of its requests
+	needs   map[string]access.Role // of who asks, by that pattern
+	denied  *prometheus.CounterVec
+}
+
+// route is something that is served, and who may have it.
+type route struct {
+	pattern, name string
+	needs         access.Role
+	handler       http.Handler
 }
 
 // New makes the API. It is an http.Handler.
 func New(c Config) *Server {
-	s := &Server{Config: c}
-	mux := http.NewServeMux()
-	for _, o := range operations() {
-		mux.HandleFunc(o.method+" "+o.path, s.serve(o))
+	if c.Access == nil {
+		c.Access = access.New(access.Config{})
 	}
-	mux.HandleFunc("GET /livez", s.livez)
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.HandleFunc("GET /openapi.json", s.openapi)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /{$}", s.page)
-	mux.HandleFunc("GET /style.css", s.style)
+	s := &Server{Config: c, names: map[string]string{}, needs: map[string]access.Role{}, denied: newDenied()}
+	mux := http.NewServeMux()
+	for _, r := range s.routes() {
+		mux.Handle(r.pattern, r.handler)
+		s.names[r.pattern], s.needs[r.pattern] = r.name, r.needs
+	}
 	s.handler = s.guarded(mux)
 	return s
+}
+
+// routes are all that is served.
+func (s *Server) routes() []route {
+	metrics := access.Read
+	if s.OpenMetrics {
+		metrics = access.Open
+	}
+	out := []route{
+		{"GET /livez", "livez", access.Open, http.HandlerFunc(s.livez)},
+		{readyPattern, "readyz", access.Open, http.HandlerFunc(s.readyz)},
+		{"GET /openapi.json", "openapi", access.Read, http.HandlerFunc(s.openapi)},
+		{"GET /metrics", "metrics", metrics, promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{})},
+		{"GET /{$}", "page", access.Read, http.HandlerFunc(s.page)},
+		{"GET /style.css", "style", access.Read, http.HandlerFunc(s.style)},
+	}
+	for _, o := range operations() {
+		out = append(out, route{o.method + " " + o.path, o.id, o.needs, s.serve(o)})
+	}
+	return out
 }
 
 // ServeHTTP implements http.Handler.
@@ -98,8 +139,16 @@ const (
 func (s *Server) Run(ctx context.Context, lis net.Listener) error {
 	server := &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		MaxHeaderBytes: 32 << 10, ErrorLog: s.errorLog(),
+		BaseContext: func(net.Listener) context.Context { return ctx }, ConnContext: access.WithPeer,
+	}
+	serve := server.Serve
+	if s.Credentials != nil {
+		var err error
+		if server.TLSConfig, err = s.tls(); err != nil {
+			return errors.Join(fmt.Errorf("admin: %w", err), lis.Close())
+		}
+		serve = func(lis net.Listener) error { return server.ServeTLS(lis, "", "") }
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -110,12 +159,20 @@ func (s *Server) Run(ctx context.Context, lis net.Listener) error {
 			server.Close()
 		}
 	})
-	err := server.Serve(lis)
+	err := serve(lis)
 	if stop() {
 		return fmt.Errorf("admin: serve %s: %w", lis.Addr(), err)
 	}
 	<-ended
 	return nil
+}
+
+// tls asks clients for a certificate where certificates let somebody in. Who has none comes as far as being told.
+func (s *Server) tls() (*tls.Config, error) {
+	if s.Access.Certificates == nil {
+		return s.Credentials.ServerConfig(tls.NoClientCert)
+	}
+	return s.Credentials.ServerConfig(tls.VerifyClientCertIfGiven)
 }
 
 // serve runs one operation: its answer, or its error as a problem, in JSON.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/diff"
 	"github.com/sluice-gateway/sluice/pkg/policy"
@@ -19,27 +20,29 @@ import (
 const maxWait = 5 * time.Minute
 
 func (s *Server) apply(r *http.Request, ask ApplyRequest) (*ApplyResult, error) {
+	ask.Who = who(r, ask.Who)
 	// A change that began is finished, whether or not its client is still there.
 	result, err := s.Controller.Apply(context.WithoutCancel(r.Context()), ask.Request)
 	if err != nil {
 		return nil, err
 	}
 	s.Log.Info("apply", "revision", result.Build.Revision.Number, "changed", result.Changed, "changes", len(result.Changes), "who", ask.Who, "source", ask.Source)
-	return s.applied(r.Context(), result, ask.WaitRequest), nil
+	return s.applied(r, result, ask.WaitRequest), nil
 }
 
 func (s *Server) rollback(r *http.Request, ask RollbackRequest) (*ApplyResult, error) {
+	ask.Who = who(r, ask.Who)
 	result, err := s.Controller.Rollback(context.WithoutCancel(r.Context()), ask.To,
 		control.Request{Base: ask.Base, Who: ask.Who, Message: ask.Message, RequestID: ask.RequestID})
 	if err != nil {
 		return nil, err
 	}
 	s.Log.Info("rollback", "revision", result.Build.Revision.Number, "to", ask.To, "who", ask.Who)
-	return s.applied(r.Context(), result, ask.WaitRequest), nil
+	return s.applied(r, result, ask.WaitRequest), nil
 }
 
 // applied waits for the Envoys, and takes the change back when that is asked for.
-func (s *Server) applied(ctx context.Context, result *control.Result, w WaitRequest) *ApplyResult {
+func (s *Server) applied(r *http.Request, result *control.Result, w WaitRequest) *ApplyResult {
 	out := &ApplyResult{
 		Revision: result.Build.Revision, Changed: result.Changed, Changes: s.changes(result, false),
 		Warnings: warnings(result.Build), Proof: proofOf(result.Build), Delivery: NotWaited, Envoys: []xds.EnvoyStatus{},
@@ -51,12 +54,12 @@ func (s *Server) applied(ctx context.Context, result *control.Result, w WaitRequ
 	if wait <= 0 {
 		wait = 30 * time.Second
 	}
-	waiting, cancel := context.WithTimeout(ctx, wait)
+	waiting, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	out.Envoys = append(out.Envoys, s.Controller.Wait(waiting, result.Build)...)
 	out.Delivery = delivery(out.Envoys)
 	if out.Delivery == NotTaken && w.UndoOnRefusal && result.Changed {
-		s.undo(context.WithoutCancel(ctx), out)
+		s.undo(r, out)
 	}
 	return out
 }
@@ -78,16 +81,21 @@ func delivery(envoys []xds.EnvoyStatus) Delivery {
 }
 
 // undo goes back to the revision before, if nothing came after.
-func (s *Server) undo(ctx context.Context, out *ApplyResult) {
+func (s *Server) undo(r *http.Request, out *ApplyResult) {
 	number := out.Revision.Number
-	back, err := s.Controller.Rollback(ctx, out.Revision.Parent, control.Request{
-		Base: &number, Who: out.Revision.Who, Message: fmt.Sprintf("undo revision %d: refused by an Envoy", number),
+	ask := RollbackRequest{To: out.Revision.Parent, Base: &number, Who: out.Revision.Who, Message: fmt.Sprintf("undo revision %d: refused by an Envoy", number)}
+	_, err := s.recorded(r, record{operation: "undo", needs: access.Apply, request: ask}, func() (any, error) {
+		back, err := s.Controller.Rollback(context.WithoutCancel(r.Context()), ask.To, control.Request{Base: ask.Base, Who: ask.Who, Message: ask.Message})
+		if err != nil {
+			return nil, err
+		}
+		out.Undone = back.Build.Revision.Number
+		return &ApplyResult{Revision: back.Build.Revision, Changed: back.Changed}, nil
 	})
 	if err != nil {
 		out.NotUndone = err.Error()
 		return
 	}
-	out.Undone = back.Build.Revision.Number
 	s.Log.Warn("a refused change was taken back", "revision", number, "by", out.Undone)
 }
 

@@ -12,6 +12,9 @@ import (
 // livez says that the program answers.
 func (s *Server) livez(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") }
 
+// readyPattern is that of requests for readyz. With ?verbose it says more, and is not for everybody.
+const readyPattern = "GET /readyz"
+
 // readyz says whether every input was read and is served; with ?verbose, which is not.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	status, answer := http.StatusOK, "ok\n"
@@ -39,6 +42,9 @@ func (s *Server) checks(ready error) string {
 		fmt.Fprintf(&b, "[+] published: revision %d, %s\n", build.Revision.Number, build.Proof.State)
 	} else {
 		check("published", errStarting)
+	}
+	if err := s.Audit.Err(); err != nil {
+		fmt.Fprintf(&b, "[!] %v: changes are refused\n", err)
 	}
 	if s.Catalog != nil {
 		b.WriteString(catalogCheck(s.Catalog.Summary()))

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/sluice-gateway/sluice/pkg/access"
 )
 
 // openapi serves the description of the API.
@@ -20,9 +22,9 @@ func (s *Server) openapi(w http.ResponseWriter, _ *http.Request) {
 func OpenAPI(version string) map[string]any {
 	d := describer{schemas: jsonschema.Definitions{}}
 	paths := map[string]map[string]any{
-		"/livez":   {"get": plain("livez", "Whether the program answers.")},
-		"/readyz":  {"get": plain("readyz", "Whether every input was read and is served; with ?verbose, which is not.")},
-		"/metrics": {"get": plain("metrics", "Metrics for Prometheus.")},
+		"/livez":   {"get": plain("livez", "Whether the program answers.", access.Open)},
+		"/readyz":  {"get": plain("readyz", "Whether every input was read and is served; with ?verbose, which is not, for those who may read.", access.Open)},
+		"/metrics": {"get": plain("metrics", "Metrics for Prometheus.", access.Read)},
 	}
 	for _, o := range operations() {
 		if paths[o.path] == nil {
@@ -32,14 +34,33 @@ func OpenAPI(version string) map[string]any {
 	}
 	return map[string]any{
 		"openapi":    "3.1.0",
-		"info":       map[string]any{"title": "Sluice admin API", "version": version, "description": "Listens on loopback or a unix socket. Errors are application/problem+json."},
+		"info":       map[string]any{"title": "Sluice admin API", "version": version, "description": description},
 		"paths":      paths,
-		"components": map[string]any{"schemas": d.components()},
+		"components": map[string]any{"schemas": d.components(), "securitySchemes": securitySchemes()},
 	}
 }
 
-func plain(id, summary string) map[string]any {
-	return map[string]any{"operationId": id, "summary": summary, "responses": map[string]any{
+const description = "Errors are application/problem+json. Each operation names the role that its caller needs: read, apply " +
+	"(which includes read) or secrets (which includes read). By loopback without a token file, and by a unix socket, callers have them all."
+
+// securitySchemes are the ways to prove oneself.
+func securitySchemes() map[string]any {
+	return map[string]any{
+		"token":       map[string]any{"type": "http", "scheme": "bearer", "bearerFormat": access.TokenPrefix + "…", "description": "A token of `sluice tokens create`."},
+		"certificate": map[string]any{"type": "mutualTLS", "description": "A client certificate of `sluice certs` that names a role."},
+	}
+}
+
+// security is what a caller needs: the role, by one of the ways.
+func security(needs access.Role) []any {
+	if needs == access.Open {
+		return []any{}
+	}
+	return []any{map[string]any{"token": []any{needs}}, map[string]any{"certificate": []any{needs}}}
+}
+
+func plain(id, summary string, needs access.Role) map[string]any {
+	return map[string]any{"operationId": id, "summary": summary, "security": security(needs), "responses": map[string]any{
 		"200": map[string]any{"description": "text", "content": map[string]any{"text/plain": map[string]any{}}},
 	}}
 }
@@ -50,7 +71,7 @@ type describer struct {
 }
 
 func (d describer) operation(o operation) map[string]any {
-	out := map[string]any{"operationId": o.id, "summary": o.summary}
+	out := map[string]any{"operationId": o.id, "summary": o.summary, "security": security(o.needs)}
 	if p := parameters(o); len(p) > 0 {
 		out["parameters"] = p
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,14 +10,16 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/explain"
 	"github.com/sluice-gateway/sluice/pkg/store"
 )
 
-// operation is one entry of the API: what serves it and what describes it.
+// operation is one entry of the API: what serves it, who may ask for it, and what describes it.
 type operation struct {
 	id, method, path, summary string
-	changes                   bool
+	needs                     access.Role // of the caller; nobody may what needs none
+	changes                   bool        // of policies, which a server for reading refuses
 	query                     []parameter
 	request, response         any // their types; nil where there is none, or no JSON
 	handle                    func(s *Server, r *http.Request) (any, error)
@@ -24,42 +27,49 @@ type operation struct {
 
 type parameter struct{ name, kind, description string }
 
-// operations are the whole API.
+// operations are the whole API, and who may what. What needs more than reading is written to the audit log.
 func operations() []operation {
 	return []operation{
-		post("apply", "/v1/apply", true, "Add, change and remove objects, all or nothing, and wait for the Envoys.", (*Server).apply),
-		post("plan", "/v1/plan", false, "What apply would change, without doing it.", (*Server).plan),
-		post("rollback", "/v1/rollback", true, "Make the objects those of an earlier revision, as a new revision.", (*Server).rollback),
-		post("import", "/v1/import", true, "Read an export in the place of what is stored.", (*Server).importSite),
-		post("explain", "/v1/explain", false, "Which rule takes a request, and what holds there.", (*Server).explain),
-		{id: "export", method: "GET", path: "/v1/export", summary: "All that is stored, as JSON lines.", handle: (*Server).exportSite,
+		post("apply", "/v1/apply", access.Apply, true, "Add, change and remove objects, all or nothing, and wait for the Envoys.", (*Server).apply),
+		post("plan", "/v1/plan", access.Read, false, "What apply would change, without doing it.", (*Server).plan),
+		post("rollback", "/v1/rollback", access.Apply, true, "Make the objects those of an earlier revision, as a new revision.", (*Server).rollback),
+		post("import", "/v1/import", access.Apply, true, "Read an export in the place of what is stored.", (*Server).importSite),
+		post("explain", "/v1/explain", access.Read, false, "Which rule takes a request, and what holds there.", (*Server).explain),
+		{id: "export", method: "GET", path: "/v1/export", needs: access.Read, summary: "All that is stored, as JSON lines.", handle: (*Server).exportSite,
 			query: []parameter{{"headOnly", "boolean", "Leave the history out."}}},
-		get("objects", "/v1/objects", "The stored objects.", Objects{}, (*Server).objects,
+		get("objects", "/v1/objects", access.Read, "The stored objects.", Objects{}, (*Server).objects,
 			parameter{"kind", "string", "Only of this kind."}, parameter{"name", "string", "Only of this name."},
 			parameter{"source", "string", "Only from this source."}, parameter{"revision", "integer", "Of an earlier revision."}),
-		get("history", "/v1/revisions", "The newest revisions, newest first.", History{}, (*Server).history,
+		get("history", "/v1/revisions", access.Read, "The newest revisions, newest first.", History{}, (*Server).history,
 			parameter{"limit", "integer", "How many; all that are kept when 0. Default 50."}),
-		get("envoys", "/v1/envoys", "The Envoys, and what each has.", Envoys{}, (*Server).envoys),
-		get("why", "/v1/why/{kind}/{name}", "How far an object, or a Registration, has come, at each Envoy.", Why{}, (*Server).why),
-		get("catalog", "/v1/catalog", "The services that Consul is watched for.", CatalogStatus{}, (*Server).catalog),
-		post("release", "/v1/catalog/release", false, "Let go of instances that are held though they are not registered any more.", (*Server).release),
+		get("envoys", "/v1/envoys", access.Read, "The Envoys, and what each has.", Envoys{}, (*Server).envoys),
+		get("why", "/v1/why/{kind}/{name}", access.Read, "How far an object, or a Registration, has come, at each Envoy.", Why{}, (*Server).why),
+		get("catalog", "/v1/catalog", access.Read, "The services that Consul is watched for.", CatalogStatus{}, (*Server).catalog),
+		post("release", "/v1/catalog/release", access.Apply, false, "Let go of instances that are held though they are not registered any more.", (*Server).release),
 	}
 }
 
-func get(id, path, summary string, response any, handle func(*Server, *http.Request) (any, error), query ...parameter) operation {
-	return operation{id: id, method: "GET", path: path, summary: summary, response: response, handle: handle, query: query}
+func get(id, path string, needs access.Role, summary string, response any, handle func(*Server, *http.Request) (any, error), query ...parameter) operation {
+	return operation{id: id, method: "GET", path: path, needs: needs, summary: summary, response: response, query: query,
+		handle: func(s *Server, r *http.Request) (any, error) {
+			return s.recorded(r, record{operation: id, needs: needs}, func() (any, error) { return handle(s, r) })
+		},
+	}
 }
 
 // post is an operation with a JSON body.
-func post[Request, Response any](id, path string, changes bool, summary string, handle func(*Server, *http.Request, Request) (*Response, error)) operation {
+func post[Request, Response any](
+	id, path string, needs access.Role, changes bool, summary string, handle func(*Server, *http.Request, Request) (*Response, error),
+) operation {
 	return operation{
-		id: id, method: "POST", path: path, summary: summary, changes: changes, request: *new(Request), response: *new(Response),
+		id: id, method: "POST", path: path, needs: needs, summary: summary, changes: changes, request: *new(Request), response: *new(Response),
 		handle: func(s *Server, r *http.Request) (any, error) {
-			request, err := decode[Request](r)
+			sum := sha256.New()
+			request, err := decode[Request](r, io.TeeReader(r.Body, sum))
 			if err != nil {
 				return nil, err
 			}
-			return handle(s, r, request)
+			return s.recorded(r, record{id, needs, request, sum.Sum(nil)}, func() (any, error) { return handle(s, r, request) })
 		},
 	}
 }
@@ -68,11 +78,11 @@ func post[Request, Response any](id, path string, changes bool, summary string, 
 const MaxRequestBytes = 64 << 20
 
 // decode reads a JSON body strictly: one value, no field that is not known.
-func decode[T any](r *http.Request) (value T, err error) {
+func decode[T any](r *http.Request, body io.Reader) (value T, err error) {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("content-type")); err != nil || media != "application/json" {
 		return value, &refusal{http.StatusUnsupportedMediaType, CodeBadRequest, "send the header content-type: application/json"}
 	}
-	d := json.NewDecoder(r.Body)
+	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&value); err != nil {
 		return value, badBody(err)

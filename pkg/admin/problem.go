@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/store"
@@ -29,6 +30,11 @@ const (
 	CodeStore      Code = "store"        // the store cannot be asked now
 	CodeInternal   Code = "internal"     // the program or its machine
 	CodeMethod     Code = "wrong-method" // the path takes other methods
+	CodeAudit      Code = "audit-log"    // the audit log cannot be written, so nothing is changed
+
+	CodeUnauthenticated Code = "unauthenticated" // nobody knows who asks
+	CodeForbidden       Code = "forbidden"       // who asks has not the role that it needs
+	CodeTooOften        Code = "too-often"       // too many requests that nobody may make
 )
 
 // Problem is every answer that is an error, as application/problem+json.
@@ -70,11 +76,14 @@ func problemOf(err error) Problem {
 		refused  *refusal
 		problems *control.Problems
 		conflict *store.ConflictError
+		stopped  *access.RefusedError
 	)
 	p := Problem{Status: http.StatusInternalServerError, Code: CodeInternal, Detail: err.Error()}
 	switch {
 	case errors.As(err, &refused):
 		p.Status, p.Code = refused.status, refused.code
+	case errors.As(err, &stopped):
+		p.Status, p.Code = stoppedAs(stopped.Reason)
 	case errors.As(err, &problems):
 		p.Status, p.Code, p.Problems, p.Dropped = http.StatusUnprocessableEntity, CodeProblems, problems.List, problems.Dropped
 		p.Detail = "the policies have errors; nothing was stored"
@@ -96,6 +105,18 @@ func problemOf(err error) Problem {
 		p.Status = http.StatusServiceUnavailable
 	}
 	return p
+}
+
+func stoppedAs(reason access.Reason) (int, Code) {
+	switch reason {
+	case access.Unknown:
+		return http.StatusUnauthorized, CodeUnauthenticated
+	case access.TooOften:
+		return http.StatusTooManyRequests, CodeTooOften
+	case access.Unreadable:
+		return http.StatusServiceUnavailable, CodeInternal
+	}
+	return http.StatusForbidden, CodeForbidden
 }
 
 func writeJSON(w http.ResponseWriter, status int, contentType string, value any) {
