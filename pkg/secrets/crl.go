@@ -41,7 +41,7 @@ func parseLists(text []byte) ([]*x509.RevocationList, error) {
 		}
 		l, err := x509.ParseRevocationList(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("number %d in the file cannot be read: %w", len(out)+1, err)
+			return nil, fmt.Errorf("number %d in the file cannot be read (version 2, RFC 5280, is wanted; openssl makes it where crlnumber is set): %w", len(out)+1, err)
 		}
 		out = append(out, l)
 	}
