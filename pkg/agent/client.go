@@ -17,8 +17,10 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
 )
@@ -41,8 +43,8 @@ type Client struct {
 	Gateway, Node string
 	// Servers are the xDS servers, host:port or unix:/path, in the order they are tried. Required.
 	Servers []string
-	// Credentials secure the connection; nil means none.
-	Credentials grpc.DialOption
+	// Credentials secure a connection. They are asked for at each, so that they may change. Nil means none.
+	Credentials func() credentials.TransportCredentials
 	// File keeps the last good copy; "" keeps none.
 	File string
 	// Log takes connects, refusals and what goes wrong. Required.
@@ -84,7 +86,7 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil
 		}
 		if heard || i == 0 { // once an outage
-			c.Log.Warn("the control plane is away; what is held goes on", "server", server, "error", err)
+			c.Log.Warn(c.trouble(err), "server", server, "node", c.Node, "error", err)
 		}
 		if heard {
 			limit = backoffFirst
@@ -98,19 +100,26 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
+func (c *Client) trouble(err error) string {
+	if grpcstatus.Code(err) == codes.PermissionDenied {
+		return "the control plane does not let this agent in: is its certificate that of the gateway and node? What is held goes on"
+	}
+	return "the control plane is away; what is held goes on"
+}
+
 type stream = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 
 // follow follows one server until it is gone; heard tells whether it said anything.
 func (c *Client) follow(ctx context.Context, server string) (heard bool, err error) {
-	credentials := c.Credentials
-	if credentials == nil {
-		credentials = grpc.WithTransportCredentials(insecure.NewCredentials())
+	secured := insecure.NewCredentials()
+	if c.Credentials != nil {
+		secured = c.Credentials()
 	}
 	target := server
 	if !strings.HasPrefix(server, "unix:") {
 		target = "passthrough:///" + server
 	}
-	conn, err := grpc.NewClient(target, credentials,
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(secured),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(largestResponse)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}))
 	if err != nil {

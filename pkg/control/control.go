@@ -31,7 +31,7 @@ type Publisher interface {
 	Withdraw(gateway string)
 	Wait(ctx context.Context, gateway, digest string) []xds.EnvoyStatus
 	Envoys() []xds.EnvoyStatus
-	Resource(node, typeURL, name string) (xds.ResourceStatus, bool)
+	Resource(gateway, node, typeURL, name string) (xds.ResourceStatus, bool)
 }
 
 // Prover judges a snapshot before it is published.

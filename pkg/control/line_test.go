@@ -16,11 +16,11 @@ import (
 // nowhere is a Publisher without Envoys.
 type nowhere struct{ published int }
 
-func (n *nowhere) Publish(string, *snapshot.Snapshot)                         { n.published++ }
-func (n *nowhere) Withdraw(string)                                            {}
-func (n *nowhere) Wait(context.Context, string, string) []xds.EnvoyStatus     { return nil }
-func (n *nowhere) Envoys() []xds.EnvoyStatus                                  { return nil }
-func (n *nowhere) Resource(_, _, _ string) (s xds.ResourceStatus, known bool) { return s, false }
+func (n *nowhere) Publish(string, *snapshot.Snapshot)                            { n.published++ }
+func (n *nowhere) Withdraw(string)                                               {}
+func (n *nowhere) Wait(context.Context, string, string) []xds.EnvoyStatus        { return nil }
+func (n *nowhere) Envoys() []xds.EnvoyStatus                                     { return nil }
+func (n *nowhere) Resource(_, _, _, _ string) (s xds.ResourceStatus, known bool) { return s, false }
 func object(t testing.TB, text string) policy.Object {
 	t.Helper()
 	var p policy.Problems

@@ -130,7 +130,7 @@ func (c *Controller) atEnvoy(e xds.EnvoyStatus, parts []part) JourneyAtEnvoy {
 			continue
 		}
 		for _, r := range p.resources {
-			if s, known := c.Publisher.Resource(e.Node, r.url, r.name); known {
+			if s, known := c.Publisher.Resource(e.Gateway, e.Node, r.url, r.name); known {
 				out.Parts = append(out.Parts, JourneyOfPart{Type: r.kind, Name: r.name, Status: s, Answer: answer(s)})
 			}
 		}

@@ -22,9 +22,22 @@ func (l loadReports) StreamLoadStats(stream loadstatsv3.LoadReportingService_Str
 	if err := stream.Send(&loadstatsv3.LoadStatsResponse{LoadReportingInterval: durationpb.New(time.Hour)}); err != nil {
 		return err
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- readOn(stream) }()
 	select {
+	case err := <-ended:
+		return err
 	case <-stream.Context().Done():
 	case <-l.closing:
 	}
 	return nil
+}
+
+// readOn reads what nobody asked for until the stream ends: who says it is looked at all the same.
+func readOn(stream loadstatsv3.LoadReportingService_StreamLoadStatsServer) error {
+	for {
+		if _, err := stream.Recv(); err != nil {
+			return err
+		}
+	}
 }

@@ -8,6 +8,7 @@ type metrics struct {
 	connected   *prometheus.Desc
 	nacks       *prometheus.CounterVec
 	sent        *prometheus.CounterVec
+	denied      prometheus.Counter
 	propagation prometheus.Histogram
 }
 
@@ -22,6 +23,9 @@ func newMetrics(s *Server) *metrics {
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_xds_resources_sent_total", Help: "Resources sent to Envoys, by resource type.",
 		}, []string{"type"}),
+		denied: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_xds_denied_total", Help: "Connections, streams and requests refused because of who asked.",
+		}),
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "sluice_push_propagation_seconds",
 			Help:    "From a publish to the last answer of one connected Envoy.",
@@ -38,6 +42,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- m.connected
 	m.nacks.Describe(out)
 	m.sent.Describe(out)
+	m.denied.Describe(out)
 	m.propagation.Describe(out)
 }
 
@@ -48,6 +53,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	m.nacks.Collect(out)
 	m.sent.Collect(out)
+	m.denied.Collect(out)
 	m.propagation.Collect(out)
 }
 

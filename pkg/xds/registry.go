@@ -5,14 +5,17 @@ import (
 	"time"
 )
 
-// registry knows the nodes by id: those connected, and for a while those that are gone. Its owner locks.
+// registry knows the nodes by gateway and id: those connected, and for a while those that are gone. Its owner locks.
 type registry struct {
 	keep  time.Duration
 	most  int
-	nodes map[string]*node
+	nodes map[nodeKey]*node
 	gone  *list.List // of departure, the longest gone first
 	left  map[*node]*list.Element
 }
+
+// nodeKey tells nodes apart. One that calls itself like a node of another gateway is another node.
+type nodeKey struct{ gateway, id string }
 
 type departure struct {
 	node *node
@@ -20,20 +23,20 @@ type departure struct {
 }
 
 func newRegistry(keep time.Duration, most int) registry {
-	return registry{keep: keep, most: most, nodes: map[string]*node{}, gone: list.New(), left: map[*node]*list.Element{}}
+	return registry{keep: keep, most: most, nodes: map[nodeKey]*node{}, gone: list.New(), left: map[*node]*list.Element{}}
 }
 
-func (r *registry) find(id string) *node { return r.nodes[id] }
+func (r *registry) find(k nodeKey) *node { return r.nodes[k] }
 
 // connected makes n the node of its id.
 func (r *registry) connected(n *node) {
-	r.returned(r.nodes[n.info.id])
-	r.nodes[n.info.id] = n
+	r.returned(r.nodes[n.info.key()])
+	r.nodes[n.info.key()] = n
 }
 
 // disconnected remembers n as gone, if it still is the node of its id.
 func (r *registry) disconnected(n *node, now time.Time) {
-	if r.nodes[n.info.id] != n {
+	if r.nodes[n.info.key()] != n {
 		return
 	}
 	r.left[n] = r.gone.PushBack(departure{node: n, at: now})
@@ -55,6 +58,6 @@ func (r *registry) prune(now time.Time) {
 			return
 		}
 		r.returned(d.node)
-		delete(r.nodes, d.node.info.id)
+		delete(r.nodes, d.node.info.key())
 	}
 }

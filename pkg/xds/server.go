@@ -13,9 +13,11 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/sluice-gateway/sluice/pkg/certs"
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
 )
 
@@ -36,8 +38,14 @@ type Config struct {
 	// RememberFor is how long an Envoy that is gone is remembered, at most RememberMost of them. Default 15m and 10,000.
 	RememberFor  time.Duration
 	RememberMost int
-	// ServerOptions are for the gRPC server that Run makes, such as its TLS credentials.
-	ServerOptions []grpc.ServerOption
+	// Credentials secure what Run serves: with them every caller needs the certificate of a node, and acts as that node
+	// only. Without them anybody who can connect is believed, so that Run is to listen where only this host can.
+	Credentials *certs.Credentials
+	// CheckEvery is how often the certificates of those who are connected are held against time and revocations, beside
+	// each request. Default 2s.
+	CheckEvery time.Duration
+	// Denied is told what was refused because of who asked, while the caller waits. Default: it is only logged.
+	Denied func(context.Context, Denial)
 }
 
 func (c Config) withDefaults() Config {
@@ -48,6 +56,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.DrainDelay, 50*time.Millisecond)
 	orDefault(&c.StaleAfter, 15*time.Second)
 	orDefault(&c.RememberFor, 15*time.Minute)
+	orDefault(&c.CheckEvery, 2*time.Second)
 	if c.RememberMost <= 0 {
 		c.RememberMost = 10_000
 	}
@@ -101,16 +110,15 @@ func (s *Server) Register(g *grpc.Server) {
 // Run serves on lis until ctx ends, then ends all streams and returns nil; Envoys keep what they have. It closes lis.
 // A Server runs once.
 func (s *Server) Run(ctx context.Context, lis net.Listener) error {
-	options := []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(largestRequest),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+	options, err := s.options()
+	if err != nil {
+		return errors.Join(fmt.Errorf("xds: %w", err), lis.Close())
 	}
-	g := grpc.NewServer(append(options, s.cfg.ServerOptions...)...)
+	g := grpc.NewServer(options...)
 	s.Register(g)
 	stopped := make(chan struct{})
 	end := context.AfterFunc(ctx, func() { defer close(stopped); s.stop(g) })
-	err := g.Serve(lis)
+	err = g.Serve(lis)
 	if end() {
 		s.Close()
 		g.Stop()
@@ -121,6 +129,23 @@ func (s *Server) Run(ctx context.Context, lis net.Listener) error {
 		return fmt.Errorf("xds: serve %s: %w", lis.Addr(), err)
 	}
 	return nil
+}
+
+func (s *Server) options() ([]grpc.ServerOption, error) {
+	out := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(largestRequest),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+	}
+	if s.cfg.Credentials == nil {
+		return out, nil
+	}
+	g := &guard{
+		credentials: s.cfg.Credentials, every: s.cfg.CheckEvery, denied: s.cfg.Denied, metrics: s.metrics, log: s.cfg.Log,
+		lines: rate.NewLimiter(5, 50),
+	}
+	guarded, err := g.options()
+	return append(out, guarded...), err
 }
 
 // stop ends the streams and waits for them, but not for one whose Envoy does not read.
@@ -198,18 +223,18 @@ func (n *node) poke() {
 	}
 }
 
-// attach finds or makes the record of an Envoy whose stream begins. An Envoy that comes while another stream has its
-// node id takes the id over; the other one is served on, with a record that nobody sees: it may be a dead connection,
+// attach finds or makes the record of an Envoy whose stream begins. An Envoy that comes while another stream of its gateway
+// has its node id takes the id over; the other one is served on, with a record that nobody sees: it may be a dead connection,
 // or the old process of a hot restart.
 func (s *Server) attach(info nodeInfo) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.gatewayNamed(info.gateway)
-	n := s.registry.find(info.id)
+	n := s.registry.find(info.key())
 	if n != nil && s.live(n) {
 		s.cfg.Log.Warn("another envoy has the same node id", "node", info.id, "address", info.address, "other", n.address())
 	}
-	if n == nil || n.gateway.name != g.name || s.live(n) {
+	if n == nil || s.live(n) {
 		n = newNode(s, g, info)
 	}
 	n.connect(g, info, time.Now())

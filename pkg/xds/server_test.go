@@ -161,10 +161,10 @@ func TestRoutesWaitForClusters(t *testing.T) {
 	next.clusters["geo"] = 1
 	s.Publish("edge", next.snapshot())
 	f.await(t, "the cluster", func() bool { return len(f.queue) == 1 })
-	if st, _ := s.Resource("a", resource.ClusterType, "geo"); !st.Warming || st.Acknowledged != "" || st.SentAt == nil {
+	if st, _ := s.Resource("edge", "a", resource.ClusterType, "geo"); !st.Warming || st.Acknowledged != "" || st.SentAt == nil {
 		t.Errorf("geo: %+v, want warming", st)
 	}
-	if st, _ := s.Resource("a", resource.RouteType, "edge"); st.Sent != "" || st.Acknowledged == st.Wanted {
+	if st, _ := s.Resource("edge", "a", resource.RouteType, "edge"); st.Sent != "" || st.Acknowledged == st.Wanted {
 		t.Errorf("edge: %+v, want not sent", st)
 	}
 	f.setSilent(false)

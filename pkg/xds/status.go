@@ -28,6 +28,7 @@ const (
 type EnvoyStatus struct {
 	Node         string                `json:"node"`
 	Gateway      string                `json:"gateway"`
+	Agent        bool                  `json:"agent,omitempty"` // it is an agent, and no Envoy
 	Labels       map[string]string     `json:"labels,omitempty"`
 	Version      string                `json:"version,omitempty"`
 	Bootstrap    string                `json:"bootstrap,omitempty"`
@@ -87,7 +88,9 @@ func statuses(nodes []*node) []EnvoyStatus {
 	for _, n := range nodes {
 		out = append(out, n.status(now))
 	}
-	slices.SortFunc(out, func(a, b EnvoyStatus) int { return strings.Compare(a.Node, b.Node) })
+	slices.SortFunc(out, func(a, b EnvoyStatus) int {
+		return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.Gateway, b.Gateway))
+	})
 	return out
 }
 
@@ -119,7 +122,7 @@ func (s *Server) await(name, digest string) (nodes []*node, changed <-chan struc
 	t := g.target.Load()
 	ended = true
 	for n := range g.streams {
-		if s.registry.find(n.info.id) != n {
+		if s.registry.find(n.info.key()) != n {
 			continue
 		}
 		nodes = append(nodes, n)
@@ -134,10 +137,10 @@ func (n *node) hasReached(t *target) bool {
 	return n.target == t && n.done
 }
 
-// Resource is what is known of one resource at one node; false if the node is not known.
-func (s *Server) Resource(nodeID, typeURL, name string) (ResourceStatus, bool) {
+// Resource is what is known of one resource at one node of a gateway; false if the node is not known.
+func (s *Server) Resource(gateway, nodeID, typeURL, name string) (ResourceStatus, bool) {
 	s.mu.Lock()
-	n := s.registry.find(nodeID)
+	n := s.registry.find(nodeKey{gateway, nodeID})
 	s.mu.Unlock()
 	if n == nil {
 		return ResourceStatus{}, false
@@ -184,7 +187,7 @@ func (n *node) status(now time.Time) EnvoyStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := EnvoyStatus{
-		Node: n.info.id, Gateway: n.info.gateway, Labels: n.info.labels, Version: n.info.version,
+		Node: n.info.id, Gateway: n.info.gateway, Agent: n.info.agent, Labels: n.info.labels, Version: n.info.version,
 		Bootstrap: n.info.bootstrap, Address: n.info.address, Connected: n.connected, Since: n.since,
 		Acknowledged: n.reached, Types: map[string]TypeStatus{},
 	}

@@ -21,7 +21,10 @@ type (
 )
 
 // StreamAggregatedResources refuses the state-of-the-world protocol, which sends a refused response again without end.
-func (s *Server) StreamAggregatedResources(discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+func (s *Server) StreamAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	if _, err := stream.Recv(); err != nil { // says who is calling, whom not even this is said to otherwise
+		return err
+	}
 	return status.Error(codes.Unimplemented, "only delta xDS is served: set api_type: DELTA_GRPC in the bootstrap's ads_config")
 }
 
@@ -141,8 +144,13 @@ func (n *node) hasRoom(typeURL string) bool {
 type nodeInfo struct {
 	id, gateway, version, bootstrap, address string
 	labels                                   map[string]string
-	envoy                                    bool // and not an agent
+	envoy, agent                             bool // what it says it is
 }
+
+func (i nodeInfo) key() nodeKey { return nodeKey{i.gateway, i.id} }
+
+// agentName is what agents call themselves.
+const agentName = "sluice-agent"
 
 // The node metadata that the bootstrap writes: its version, and a struct of texts.
 const (
@@ -155,7 +163,7 @@ func nodeInfoOf(ctx context.Context, node *corev3.Node) nodeInfo {
 	info := nodeInfo{
 		id: node.GetId(), gateway: node.GetCluster(), version: envoyVersion(node),
 		bootstrap: fields[metadataBootstrap].GetStringValue(),
-		envoy:     node.GetUserAgentName() == "envoy", labels: map[string]string{},
+		envoy:     node.GetUserAgentName() == "envoy", agent: node.GetUserAgentName() == agentName, labels: map[string]string{},
 	}
 	if p, ok := peer.FromContext(ctx); ok {
 		info.address = p.Addr.String()

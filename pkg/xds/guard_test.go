@@ -1,0 +1,455 @@
+package xds_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/sluice-gateway/sluice/pkg/certs"
+	"github.com/sluice-gateway/sluice/pkg/snapshot"
+	"github.com/sluice-gateway/sluice/pkg/xds"
+)
+
+// door is a server that lets nobody in unproven, with the gateways edge and shop.
+type door struct {
+	t         *testing.T
+	dir       string
+	authority *certs.Authority
+	pool      *x509.CertPool
+	address   string
+	server    *xds.Server
+
+	mu      sync.Mutex
+	denials []xds.Denial
+}
+
+const (
+	deltaMethod = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName
+	sotwMethod  = discoveryv3.AggregatedDiscoveryService_StreamAggregatedResources_FullMethodName
+	loadMethod  = loadstatsv3.LoadReportingService_StreamLoadStats_FullMethodName
+)
+
+// secretOf is in every resource of a gateway, and nowhere else.
+func secretOf(gateway string) string { return "secret-of-" + gateway }
+
+func openDoor(t *testing.T) *door {
+	t.Helper()
+	d := &door{t: t, dir: t.TempDir(), pool: x509.NewCertPool()}
+	authority, pair, err := certs.NewAuthority("test", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.authority = authority
+	d.pool.AddCert(pair.Certificate)
+	d.write("ca.crt", pair.CertificatePEM)
+	d.revoke()
+	own := d.issue(certs.Request{Hosts: []string{"127.0.0.1"}})
+	d.write("server.crt", own.CertificatePEM)
+	d.write("server.key", own.KeyPEM)
+	open, err := certs.Open("xds", certs.Files{
+		Certificate: d.path("server.crt"), Key: d.path("server.key"), CA: d.path("ca.crt"), CRL: d.path("ca.crl"),
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.server = xds.New(xds.Config{Credentials: open, CheckEvery: 50 * time.Millisecond, Denied: d.note})
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.address = lis.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.server.Run(ctx, lis) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	for _, gateway := range []string{"edge", "shop"} {
+		d.server.Publish(gateway, confidential(gateway))
+	}
+	return d
+}
+
+// confidential is a snapshot of which every resource holds the gateway's secret.
+func confidential(gateway string) *snapshot.Snapshot {
+	body := map[string][]byte{secretOf(gateway): []byte("\n" + secretOf(gateway))}
+	tables := map[string]*snapshot.Table{}
+	for _, url := range []string{resource.ClusterType, resource.ListenerType, resource.SecretType, resource.RouteType,
+		"type.googleapis.com/sluice.agent.v1.Policy"} {
+		tables[url] = snapshot.NewTable(body)
+	}
+	return snapshot.New(tables)
+}
+
+func (d *door) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *door) write(name string, text []byte) {
+	d.t.Helper()
+	if err := os.WriteFile(d.path(name+".new"), text, 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.Rename(d.path(name+".new"), d.path(name)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *door) revoke(serials ...*big.Int) {
+	d.t.Helper()
+	text, err := d.authority.Revoke(nil, serials...)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.write("ca.crl", text)
+}
+
+func (d *door) issue(r certs.Request) certs.Pair {
+	d.t.Helper()
+	if r.Lifetime == 0 {
+		r.Lifetime = 30 * time.Minute
+	}
+	pair, err := d.authority.Issue(r)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return pair
+}
+
+func (d *door) node(gateway, node string) certs.Pair {
+	return d.issue(certs.Request{Node: &certs.Node{Gateway: gateway, Node: node}})
+}
+
+func (d *door) note(_ context.Context, denial xds.Denial) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.denials = append(d.denials, denial)
+}
+
+// heard waits for a denial for such a reason.
+func (d *door) heard(reason string) xds.Denial {
+	d.t.Helper()
+	var found xds.Denial
+	until(d.t, "a denial for "+reason, func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for _, denial := range d.denials {
+			if strings.Contains(denial.Reason, reason) {
+				found = denial
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// dial connects with a certificate; with none, without.
+func (d *door) dial(pair *certs.Pair) *grpc.ClientConn {
+	d.t.Helper()
+	config := &tls.Config{RootCAs: d.pool}
+	if pair != nil {
+		own, err := tls.X509KeyPair(pair.CertificatePEM, pair.KeyPEM)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		// Shown whatever the server asks for.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil }
+	}
+	conn, err := grpc.NewClient("passthrough:///"+d.address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// call is one stream of any method.
+type call struct {
+	grpc.ClientStream
+	conn   *grpc.ClientConn
+	answer func() proto.Message
+}
+
+func (c call) isConnected() bool { return c.conn.GetState() == connectivity.Ready }
+
+func (d *door) call(conn *grpc.ClientConn, method string) call {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	d.t.Cleanup(cancel)
+	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	c := call{s, conn, func() proto.Message { return &discoveryv3.DeltaDiscoveryResponse{} }}
+	if method == sotwMethod {
+		c.answer = func() proto.Message { return &discoveryv3.DiscoveryResponse{} }
+	}
+	if method == loadMethod {
+		c.answer = func() proto.Message { return &loadstatsv3.LoadStatsResponse{} }
+	}
+	return c
+}
+
+// say sends messages, as far as anybody listens.
+func (c call) say(messages ...proto.Message) call {
+	for _, m := range messages {
+		_ = c.SendMsg(m)
+	}
+	return c
+}
+
+// end is how the stream ends, and all that was said on it before.
+func (c call) end() (codes.Code, string) {
+	var heard strings.Builder
+	for {
+		m := c.answer()
+		if err := c.RecvMsg(m); err != nil {
+			return status.Code(err), heard.String()
+		}
+		text, _ := proto.Marshal(m)
+		heard.Write(text)
+	}
+}
+
+func node(gateway, id string) *corev3.Node {
+	return &corev3.Node{Cluster: gateway, Id: id, UserAgentName: "envoy"}
+}
+
+func delta(n *corev3.Node, typeURL string, names ...string) proto.Message {
+	return &discoveryv3.DeltaDiscoveryRequest{Node: n, TypeUrl: typeURL, ResourceNamesSubscribe: names}
+}
+
+// TestStolenCertificate_OfAnotherGateway tries every call there is, and some that there are not, with a good certificate
+// of the node s1 of the gateway shop.
+func TestStolenCertificate_OfAnotherGateway(t *testing.T) {
+	d := openDoor(t)
+	stolen := d.node("shop", "s1")
+	own, others := node("shop", "s1"), secretOf("edge")
+	load := func(n *corev3.Node) proto.Message { return &loadstatsv3.LoadStatsRequest{Node: n} }
+	sotw := func(n *corev3.Node) proto.Message {
+		return &discoveryv3.DiscoveryRequest{Node: n, TypeUrl: resource.SecretType, ResourceNames: []string{others}}
+	}
+	type attempt struct {
+		name, method string
+		messages     []proto.Message
+		reason       string
+	}
+	tests := []attempt{
+		{"another gateway", deltaMethod, []proto.Message{delta(node("edge", "s1"), resource.ClusterType, "*")}, "not that of the certificate"},
+		{"another gateway's node", deltaMethod, []proto.Message{delta(node("edge", "e1"), resource.ClusterType, "*")}, "not that of the certificate"},
+		{"another gateway's agent", deltaMethod, []proto.Message{delta(node("edge", "agent-s1"), "type.googleapis.com/sluice.agent.v1.Policy", "*")}, "not that of the certificate"},
+		{"another gateway's secret", deltaMethod, []proto.Message{delta(node("edge", "s1"), resource.SecretType, others)}, "not that of the certificate"},
+		{"another node", deltaMethod, []proto.Message{delta(node("shop", "s2"), resource.ClusterType, "*")}, "not that of the certificate"},
+		{"another spelling", deltaMethod, []proto.Message{delta(node("Edge", "s1"), resource.ClusterType, "*")}, "not that of the certificate"},
+		{"no node", deltaMethod, []proto.Message{delta(nil, resource.ClusterType, "*")}, "names no node"},
+		{"an empty node", deltaMethod, []proto.Message{delta(&corev3.Node{}, resource.ClusterType, "*")}, "not that of the certificate"},
+		{"no gateway", deltaMethod, []proto.Message{delta(node("", "s1"), resource.ClusterType, "*")}, "not that of the certificate"},
+		{"another gateway later", deltaMethod, []proto.Message{delta(own, resource.ClusterType, "*"), delta(node("edge", "s1"), resource.ListenerType, "*")}, "not that of the certificate"},
+		{"another gateway in the third", deltaMethod, []proto.Message{delta(own, resource.ClusterType, "*"), delta(nil, resource.ListenerType, "*"),
+			delta(node("edge", "e1"), resource.SecretType, others)}, "not that of the certificate"},
+		{"another node of its own later", deltaMethod, []proto.Message{delta(own, resource.ClusterType, "*"), delta(node("shop", "agent-s1"), resource.ListenerType, "*")}, "not the one that the stream began with"},
+		{"an empty node later", deltaMethod, []proto.Message{delta(own, resource.ClusterType, "*"), delta(&corev3.Node{}, resource.ListenerType, "*")}, "not that of the certificate"},
+		{"state of the world", sotwMethod, []proto.Message{sotw(node("edge", "e1"))}, "not that of the certificate"},
+		{"state of the world without a node", sotwMethod, []proto.Message{sotw(nil)}, "names no node"},
+		{"load reports", loadMethod, []proto.Message{load(node("edge", "e1"))}, "not that of the certificate"},
+		{"load reports without a node", loadMethod, []proto.Message{load(nil)}, "names no node"},
+		{"load reports, another gateway later", loadMethod, []proto.Message{load(own), load(node("edge", "e1"))}, "not that of the certificate"},
+	}
+	for _, method := range []string{
+		"/envoy.service.cluster.v3.ClusterDiscoveryService/StreamClusters", "/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters",
+		"/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters", "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+		"/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets",
+		"/envoy.service.listener.v3.ListenerDiscoveryService/FetchListeners", "/envoy.service.route.v3.RouteDiscoveryService/FetchRoutes",
+		"/envoy.service.endpoint.v3.EndpointDiscoveryService/FetchEndpoints", "/envoy.service.runtime.v3.RuntimeDiscoveryService/FetchRuntime",
+		"/envoy.service.extension.v3.ExtensionConfigDiscoveryService/FetchExtensionConfigs",
+		"/envoy.service.discovery.v3.AggregatedDiscoveryService/FetchAggregatedResources",
+		"/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.health.v1.Health/Check", "/nobody.has.thought/OfThis",
+	} {
+		tests = append(tests, attempt{"with another's node " + method, method, []proto.Message{sotw(node("edge", "e1"))}, "no such call"},
+			attempt{"with its own node " + method, method, []proto.Message{sotw(own)}, "no such call"})
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d.mu.Lock()
+			d.denials = nil
+			d.mu.Unlock()
+			code, heard := d.call(d.dial(&stolen), tt.method).say(tt.messages...).end()
+			if code != codes.PermissionDenied {
+				t.Errorf("ends with %v", code)
+			}
+			if strings.Contains(heard, "edge") {
+				t.Errorf("was told of another gateway: %q", heard)
+			}
+			denial := d.heard(tt.reason)
+			if denial.Caller != "spiffe://sluice/gateway/shop/node/s1" || denial.Method != tt.method || denial.Address == "" {
+				t.Errorf("%+v", denial)
+			}
+		})
+	}
+	for _, e := range d.server.Envoys() {
+		if e.Gateway != "shop" {
+			t.Errorf("counts as a node of %s: %+v", e.Gateway, e)
+		}
+	}
+}
+
+// TestStolenCertificate_InItsOwnGateway gets what its node would get, and no secret that it does not name.
+func TestStolenCertificate_InItsOwnGateway(t *testing.T) {
+	d := openDoor(t)
+	stolen := d.node("shop", "s1")
+	c := d.call(d.dial(&stolen), deltaMethod)
+	c.say(delta(node("shop", "s1"), resource.SecretType, "*", secretOf("edge"), "spiffe://sluice/"+secretOf("edge")),
+		delta(nil, resource.SecretType+"x", "*"), delta(nil, resource.ClusterType, "*"))
+	for {
+		m := &discoveryv3.DeltaDiscoveryResponse{}
+		if err := c.RecvMsg(m); err != nil {
+			t.Fatal(err)
+		}
+		if text, _ := proto.Marshal(m); strings.Contains(string(text), "edge") && len(m.GetResources()) > 0 {
+			t.Errorf("was told of another gateway: %v", m)
+		}
+		if m.GetTypeUrl() == resource.ClusterType {
+			break // after secrets, by the order of sending
+		}
+	}
+	if code, _ := d.call(d.dial(&stolen), sotwMethod).say(&discoveryv3.DiscoveryRequest{Node: node("shop", "s1")}).end(); code != codes.Unimplemented {
+		t.Errorf("state of the world ends with %v", code)
+	}
+	load := d.call(d.dial(&stolen), loadMethod).say(&loadstatsv3.LoadStatsRequest{Node: node("shop", "s1")})
+	if err := load.RecvMsg(load.answer()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCertificatesThatAreNotEnough get no further than the handshake, or no further than the first request.
+func TestCertificatesThatAreNotEnough(t *testing.T) {
+	d := openDoor(t)
+	good := d.authority
+	stranger, pair, err := certs.NewAuthority("stranger", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.pool.AddCert(pair.Certificate)
+	d.authority = stranger
+	unknown := d.node("edge", "e1")
+	d.authority = good
+	revoked := d.node("edge", "e1")
+	d.revoke(revoked.Certificate.SerialNumber)
+	expired := d.issue(certs.Request{Node: &certs.Node{Gateway: "edge", Node: "e1"}, Lifetime: time.Nanosecond})
+	person := d.issue(certs.Request{Client: &certs.Client{Role: certs.RoleSecrets, Name: "alice"}})
+	host := d.issue(certs.Request{Hosts: []string{"e1"}})
+	wide := d.issue(certs.Request{Node: &certs.Node{Gateway: "edge"}})
+	tests := []struct {
+		name   string
+		pair   *certs.Pair
+		code   codes.Code
+		reason string
+	}{
+		{"none", nil, codes.Unavailable, "didn't provide a certificate"},
+		{"of an unknown authority", &unknown, codes.Unavailable, "unknown authority"},
+		{"expired", &expired, codes.Unavailable, "expired"},
+		{"revoked", &revoked, codes.Unavailable, "revoked"},
+		{"a server's", &host, codes.Unavailable, "incompatible key usage"},
+		{"a person's", &person, codes.PermissionDenied, "no Envoy or agent"},
+		{"any node's of its gateway", &wide, codes.OK, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			until(t, "the end that is expected", func() bool { // the revocation list is read within a second
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				conn := d.dial(tt.pair)
+				s, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, deltaMethod)
+				if err == nil {
+					c := call{s, conn, func() proto.Message { return &discoveryv3.DeltaDiscoveryResponse{} }}
+					c.say(delta(node("edge", "e1"), resource.ClusterType, "*"))
+					err = s.RecvMsg(&discoveryv3.DeltaDiscoveryResponse{})
+				}
+				return status.Code(err) == tt.code
+			})
+			if tt.reason != "" {
+				d.heard(tt.reason)
+			}
+		})
+	}
+	t.Run("no TLS", func(t *testing.T) {
+		conn, err := grpc.NewClient("passthrough:///"+d.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.Invoke(t.Context(), deltaMethod, &emptypb.Empty{}, &emptypb.Empty{}); status.Code(err) != codes.Unavailable {
+			t.Error(err)
+		}
+		d.heard("first record does not look like a TLS handshake")
+	})
+}
+
+// TestOpenStreams_EndWithTheirCertificates although nobody says a word on them.
+func TestOpenStreams_EndWithTheirCertificates(t *testing.T) {
+	d := openDoor(t)
+	short := d.issue(certs.Request{Node: &certs.Node{Gateway: "edge", Node: "short"}, Lifetime: 2 * time.Second})
+	revoked, kept := d.node("edge", "revoked"), d.node("edge", "kept")
+	open := func(pair *certs.Pair, id string) call {
+		c := d.call(d.dial(pair), deltaMethod).say(delta(node("edge", id), resource.ClusterType, "*"))
+		if err := c.RecvMsg(c.answer()); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	expires, revokes, stays := open(&short, "short"), open(&revoked, "revoked"), open(&kept, "kept")
+	if code, _ := expires.end(); code != codes.PermissionDenied {
+		t.Errorf("the one that expires ends with %v", code)
+	}
+	d.revoke(revoked.Certificate.SerialNumber)
+	if code, _ := revokes.end(); code != codes.PermissionDenied {
+		t.Errorf("the one that is revoked ends with %v", code)
+	}
+	d.heard("revoked")
+	until(t, "the end of its connection", func() bool { return !revokes.isConnected() })
+	stays.say(delta(nil, resource.ListenerType, "*"))
+	if err := stays.RecvMsg(stays.answer()); err != nil {
+		t.Errorf("the one that is good ends with %v", err)
+	}
+}
+
+// TestSameNodeIDInTwoGateways: neither takes the other's place.
+func TestSameNodeIDInTwoGateways(t *testing.T) {
+	d := openDoor(t)
+	for _, gateway := range []string{"edge", "shop"} {
+		pair := d.node(gateway, "n1")
+		c := d.call(d.dial(&pair), deltaMethod).say(delta(node(gateway, "n1"), resource.ClusterType, "*"))
+		if err := c.RecvMsg(c.answer()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := d.server.Envoys()
+	if len(list) != 2 || list[0].Gateway != "edge" || list[1].Gateway != "shop" || !list[0].Connected || !list[1].Connected {
+		t.Errorf("%+v", list)
+	}
+}
