@@ -7,12 +7,15 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
-// Archive is all that a store holds: a first state and the steps from there to the head.
+// Archive is all that a store holds: a first state and the steps from there to the head, and the records beside them.
 type Archive struct {
 	// Base is the oldest state and BaseRevision its revision: the empty set and revision 0 when nothing was dropped.
 	Base         *Set
 	BaseRevision Revision
 	Steps        []Step
+	// Records are those of every table that has some, by table and sorted by key. Their versions mean nothing in
+	// another store, which gives them new ones.
+	Records map[string][]Record
 }
 
 // NewArchive reads the steps above the floor by the function that Ledger.At takes.

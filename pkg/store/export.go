@@ -9,21 +9,27 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
 // ExportFormat is the version of the export's form that is written, and the newest that is read.
-const ExportFormat = 1
+const ExportFormat = 2
+
+// formatPlain is the form of an export without records, which older versions read too.
+const formatPlain = 1
 
 // line is one line of an export, a JSON object with exactly one of these fields. The objects and deletions of a
-// revision stand before it; those before the first revision of a history that was cut are the whole state there. The
-// end line has the number and the SHA-256 of all the bytes before it.
+// revision stand before it; those before the first revision of a history that was cut are the whole state there. Records
+// follow the last revision, sorted by table and key, as they are kept: secrets encrypted, keys hashed. The end line has the number and the SHA-256 of all the bytes before it.
 type line struct {
 	Export   *header        `json:"export,omitempty"`
 	Object   *policy.Object `json:"object,omitempty"`
 	Delete   *policy.Ref    `json:"delete,omitempty"`
 	Revision *Revision      `json:"revision,omitempty"`
+	Record   *recordLine    `json:"record,omitempty"`
 	End      *trailer       `json:"end,omitempty"`
 }
 
@@ -37,6 +43,11 @@ type header struct {
 type trailer struct {
 	Lines  int    `json:"lines"`
 	SHA256 string `json:"sha256"`
+}
+
+type recordLine struct {
+	Table string `json:"table"`
+	Record
 }
 
 // ExportOptions choose what is exported.
@@ -64,7 +75,12 @@ func archiveOf(ctx context.Context, from Store, o ExportOptions) (Archive, error
 		return from.Archive(ctx)
 	}
 	rev, objects, err := from.Head(ctx)
-	return headArchive(rev, objects), err
+	if err != nil {
+		return Archive{}, err
+	}
+	a := headArchive(rev, objects)
+	a.Records, err = from.AllRecords(ctx)
+	return a, err
 }
 
 // lineWriter remembers the first error, so that its callers read straight.
@@ -92,7 +108,11 @@ func (w *lineWriter) write(l line) {
 
 func (w *lineWriter) archive(a Archive) {
 	floor, head := a.BaseRevision.Number, latest(a.Revisions()).Number
-	w.write(line{Export: &header{Format: ExportFormat, Floor: floor, Head: head}})
+	format := formatPlain
+	if len(a.Records) > 0 {
+		format = ExportFormat
+	}
+	w.write(line{Export: &header{Format: format, Floor: floor, Head: head}})
 	for _, e := range a.Base.Entries() {
 		w.write(line{Object: &e.Object})
 	}
@@ -108,6 +128,11 @@ func (w *lineWriter) archive(a Archive) {
 			}
 		}
 		w.write(line{Revision: &step.Revision})
+	}
+	for _, table := range slices.Sorted(maps.Keys(a.Records)) {
+		for _, r := range a.Records[table] {
+			w.write(line{Record: &recordLine{table, r}})
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ func TestImportRefuses(t *testing.T) {
 		{"nothing", "", store.ErrBadExport, "end line is missing"},
 		{"something else", "kind: Route\n", store.ErrBadExport, "line 1"},
 		{"other JSON", `{"object":{"kind":"Route","name":"x","text":"","file":"","line":1}}`, store.ErrBadExport, "header"},
-		{"a newer format", `{"export":{"format":2,"shape":"other"}}` + "\n" + `{"whatever":1}`, store.ErrNewerExport, "format 2"},
+		{"a newer format", `{"export":{"format":3,"shape":"other"}}` + "\n" + `{"whatever":1}`, store.ErrNewerExport, "format 3"},
 		{"a format that never was", `{"export":{"format":0,"floor":0,"head":0}}`, store.ErrBadExport, "header"},
 		{"the header twice", lines[0] + whole, store.ErrBadExport, "line 2"},
 		{"the end is missing", strings.Join(lines[:len(lines)-2], ""), store.ErrBadExport, "cut short"},

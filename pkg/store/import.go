@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -66,7 +67,8 @@ type archiveReader struct {
 	header  *header
 	archive Archive
 	state   *Set
-	edits   []Edit // of the revision whose line has not come yet
+	edits   []Edit     // of the revision whose line has not come yet
+	record  recordLine // the last one
 	ended   bool
 }
 
@@ -128,8 +130,10 @@ func (r *archiveReader) take(l line) error {
 		return r.object(*l.Object)
 	case l.Delete != nil:
 		return r.edit(Edit{Ref: *l.Delete, Before: r.state.Get(*l.Delete)})
-	case l.Revision != nil:
+	case l.Revision != nil && r.record.Table == "":
 		return r.revision(*l.Revision)
+	case l.Record != nil:
+		return r.takeRecord(*l.Record)
 	case l.End != nil:
 		return r.end(*l.End)
 	}
@@ -137,7 +141,7 @@ func (r *archiveReader) take(l line) error {
 }
 
 func (r *archiveReader) begin(h *header) error {
-	if r.header != nil || h.Format != ExportFormat || h.Floor > h.Head {
+	if r.header != nil || h.Format < formatPlain || h.Format > ExportFormat || h.Floor > h.Head {
 		return fmt.Errorf("%w: its header makes no sense here", ErrBadExport)
 	}
 	r.header = h
@@ -174,6 +178,23 @@ func (r *archiveReader) revision(rev Revision) error {
 		r.archive.Steps = append(r.archive.Steps, Step{Revision: rev, Edits: slices.Clip(r.edits)})
 	}
 	r.edits = nil
+	return nil
+}
+
+// takeRecord takes what comes after the last revision, in the order of tables and keys.
+func (r *archiveReader) takeRecord(next recordLine) error {
+	if err := errors.Join(CheckTable(next.Table), CheckRecord(next.Record)); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadExport, err)
+	}
+	order := cmp.Or(cmp.Compare(r.record.Table, next.Table), cmp.Compare(r.record.Key, next.Key))
+	if order >= 0 || len(r.edits) > 0 || r.header.Format == formatPlain {
+		return fmt.Errorf("%w: the record %q of %s is out of order", ErrBadExport, next.Key, next.Table)
+	}
+	if r.archive.Records == nil {
+		r.archive.Records = map[string][]Record{}
+	}
+	r.record = next
+	r.archive.Records[next.Table] = append(r.archive.Records[next.Table], next.Record)
 	return nil
 }
 

@@ -9,12 +9,13 @@ import (
 // Memory is a Store that lives as long as the process.
 type Memory struct {
 	ledger *Ledger
+	tables *Tables
 	edits  map[uint64][]Edit // of the revisions above the floor; guarded by the ledger's order of reading and writing
 }
 
 // NewMemory is an empty one.
 func NewMemory(o Options) *Memory {
-	return &Memory{ledger: NewLedger(o), edits: map[uint64][]Edit{}}
+	return &Memory{ledger: NewLedger(o), tables: NewTables(), edits: map[uint64][]Edit{}}
 }
 
 // Head implements Store.
@@ -46,23 +47,54 @@ func (m *Memory) Archive(ctx context.Context) (a Archive, err error) {
 		a, err = NewArchive(head, revisions, m.read)
 		return err
 	})
+	if err == nil {
+		a.Records, err = m.tables.All(ctx)
+	}
 	return a, err
 }
 
 // Restore implements Store.
 func (m *Memory) Restore(ctx context.Context, a Archive, replace bool) error {
 	return m.ledger.Restore(ctx, a, replace, func() error {
-		m.edits = make(map[uint64][]Edit, len(a.Steps))
-		for _, step := range a.Steps {
-			m.edits[step.Revision.Number] = step.Edits
-		}
-		return nil
+		return m.tables.Restore(a.Records, replace, func(map[string][]Record) error {
+			m.edits = make(map[uint64][]Edit, len(a.Steps))
+			for _, step := range a.Steps {
+				m.edits[step.Revision.Number] = step.Edits
+			}
+			return nil
+		})
 	})
+}
+
+// Records implements Store.
+func (m *Memory) Records(ctx context.Context, table string) ([]Record, error) {
+	return m.tables.Records(ctx, table)
+}
+
+// Record implements Store.
+func (m *Memory) Record(ctx context.Context, table, key string) (Record, error) {
+	return m.tables.Record(ctx, table, key)
+}
+
+// AllRecords implements Store.
+func (m *Memory) AllRecords(ctx context.Context) (map[string][]Record, error) {
+	return m.tables.All(ctx)
+}
+
+// WriteRecords implements Store.
+func (m *Memory) WriteRecords(ctx context.Context, table string, changes ...RecordChange) ([]Record, error) {
+	return m.tables.Write(ctx, table, changes, func([]RecordChange) error { return nil })
+}
+
+// WatchRecords implements Store.
+func (m *Memory) WatchRecords(ctx context.Context, table string) <-chan RecordBatch {
+	return m.tables.Watch(ctx, table)
 }
 
 // Close implements Store; what was stored is gone.
 func (m *Memory) Close() error {
 	m.ledger.Close()
+	m.tables.Close()
 	return nil
 }
 

@@ -1,9 +1,9 @@
-// Package store keeps a site's policies and their history. Every store answers the same contract, Store: numbered
+// Package store keeps a site's policies and their history, and beside them small records without one. Every store answers the same contract, Store: numbered
 // revisions, changed by compare-and-set, watched, exported and imported. Memory keeps them for as long as the process
 // lives; the packages below keep them for longer.
 //
 // What all of them share stands here: Set is the state at one revision, Change what someone wants, Step what becomes
-// of it, and Ledger the rules by which one follows from the others.
+// of it, and Ledger the rules by which one follows from the others; Table holds records.
 package store
 
 import (
@@ -92,9 +92,10 @@ type Change struct {
 	RequestID string `json:"requestId,omitempty"`
 }
 
-// Store keeps revisions of a site's policies. It is safe for use by several goroutines. Objects that it returns are
-// sorted by ref and shared: their Content is not to be changed.
+// Store keeps revisions of a site's policies, and records. It is safe for use by several goroutines. Objects that it
+// returns are sorted by ref and shared: their Content is not to be changed.
 type Store interface {
+	Records
 	// Head is the newest revision and its objects; Revision.Number is 0 when nothing was ever committed.
 	Head(ctx context.Context) (Revision, []policy.Object, error)
 	// At is an earlier revision and its objects; ErrNoRevision when it never was or is no longer kept.
@@ -109,7 +110,7 @@ type Store interface {
 	// Watch sends the present head's number at once and then each new one; a reader that is slow misses numbers but
 	// never the newest. The channel is closed when ctx ends or the store is closed.
 	Watch(ctx context.Context) <-chan uint64
-	// Archive is all that the store holds, and Restore puts an archive in the place of all that the store holds, all
+	// Archive is all that the store holds, its records included, and Restore puts an archive in the place of all that the store holds, all
 	// or nothing; ErrNotEmpty when there is something and replace is false. Export and Import give them a form.
 	Archive(ctx context.Context) (Archive, error)
 	Restore(ctx context.Context, archive Archive, replace bool) error

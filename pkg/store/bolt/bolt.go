@@ -1,5 +1,5 @@
 // Package bolt keeps a store in one bbolt file: the default of one `sluice serve`. A commit writes what changed and
-// is on disk before it is acknowledged; the head is held in memory.
+// is on disk before it is acknowledged; the head and the records are held in memory.
 //
 // The file is not trusted. bbolt maps it into memory and follows the offsets in it, so Open first reads its structure
 // by plain reads, and every value carries a checksum over its bucket, its key and itself. A damaged file is refused
@@ -27,6 +27,7 @@ type Store struct {
 	db     *bbolt.DB
 	file   *os.File // what db has open
 	ledger *store.Ledger
+	tables *store.Tables
 	// broken is set when bbolt was cut off in the middle: its locks may be held for ever, so it is not called again.
 	broken atomic.Pointer[error]
 }
@@ -42,7 +43,7 @@ func Open(path string, o store.Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}
-	s := &Store{db: db, file: file, ledger: store.NewLedger(o)}
+	s := &Store{db: db, file: file, ledger: store.NewLedger(o), tables: store.NewTables()}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, errors.Join(err, s.Close()))
 	}
@@ -80,13 +81,18 @@ func (s *Store) Archive(ctx context.Context) (a store.Archive, err error) {
 		a, err = store.NewArchive(head, revisions, s.steps)
 		return err
 	})
+	if err == nil {
+		a.Records, err = s.tables.All(ctx)
+	}
 	return a, err
 }
 
 // Restore implements store.Store.
 func (s *Store) Restore(ctx context.Context, a store.Archive, replace bool) error {
 	return s.ledger.Restore(ctx, a, replace, func() error {
-		return s.update(func(w writer) error { return w.restore(a) })
+		return s.tables.Restore(a.Records, replace, func(records map[string][]store.Record) error {
+			return s.update(func(w writer) error { return w.restore(a, records) })
+		})
 	})
 }
 
@@ -103,6 +109,7 @@ func (s *Store) Backup(ctx context.Context, to io.Writer) error {
 
 // Close implements store.Store; it waits for calls under way.
 func (s *Store) Close() error {
+	s.tables.Close()
 	if !s.ledger.Close() {
 		return nil
 	}
@@ -112,7 +119,7 @@ func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// load fills the ledger from the file.
+// load fills the ledger and the tables from the file.
 func (s *Store) load() error {
 	return s.view(func(r reader) error {
 		if err := r.format(); err != nil {
@@ -126,6 +133,11 @@ func (s *Store) load() error {
 		if err != nil {
 			return err
 		}
+		records, err := r.records()
+		if err != nil {
+			return err
+		}
+		s.tables.Load(records)
 		return s.ledger.Load(head, revisions)
 	})
 }
@@ -147,7 +159,7 @@ func (s *Store) view(read func(reader) error) error {
 }
 
 // update writes in one transaction. When it fails, the medium alone knows whether what was written stands there, so
-// the ledger is filled from it again.
+// ledger and tables are filled from it again.
 func (s *Store) update(write func(writer) error) error {
 	err := s.call(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error { return write(writer{newReader(tx)}) })

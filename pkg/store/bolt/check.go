@@ -15,7 +15,7 @@ func Check(path string) error {
 	if err != nil {
 		return fmt.Errorf("check store %s: %w", path, err)
 	}
-	s := &Store{db: db, file: file, ledger: store.NewLedger(store.Options{})}
+	s := &Store{db: db, file: file, ledger: store.NewLedger(store.Options{}), tables: store.NewTables()}
 	if err := errors.Join(s.view(reader.check), s.Close()); err != nil {
 		return fmt.Errorf("check store %s: %w", path, err)
 	}
@@ -44,6 +44,9 @@ func (r reader) check() error {
 	}
 	if last.Digest() != head.Digest() {
 		return damaged("the head is not where the history leads")
+	}
+	if _, err := r.records(); err != nil {
+		return err
 	}
 	return r.checkUses(head, archive)
 }

@@ -15,8 +15,12 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/store"
 )
 
-// formatVersion is the version of the layout below.
-const formatVersion = 1
+// formatVersion is the version of the layout below. The first had no records; such a file is read, and becomes one of
+// the present version when the first record is written.
+const (
+	formatVersion = 2
+	formatPlain   = 1
+)
 
 // The buckets. Every value begins with its checksum.
 const (
@@ -26,12 +30,18 @@ const (
 	bucketUses      = "uses"      // digest → how often head and edits name it: 8 bytes
 	bucketRevisions = "revisions" // number, 8 bytes → revision
 	bucketEdits     = "edits"     // number and Kind/name → digests before and after, of the revisions above the floor
+	bucketRecords   = "records"   // table, 0, key → version, 8 bytes, and value
 )
 
 const keyFormat = "format"
 
-func buckets() []string {
-	return []string{bucketMeta, bucketHead, bucketObjects, bucketUses, bucketRevisions, bucketEdits}
+// buckets are those of a format.
+func buckets(format int) []string {
+	all := []string{bucketMeta, bucketHead, bucketObjects, bucketUses, bucketRevisions, bucketEdits}
+	if format > formatPlain {
+		all = append(all, bucketRecords)
+	}
+	return all
 }
 
 // edit is a store.Edit as it is written, one value each: a page of small values is rewritten when one is added, a

@@ -120,9 +120,9 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 	t.Run("a newer format", func(t *testing.T) {
 		path, _ := sample(t)
 		editFile(t, path, func(tx *bbolt.Tx) error {
-			return newReader(tx).table(bucketMeta).put([]byte(keyFormat), []byte("2"))
+			return newReader(tx).table(bucketMeta).put([]byte(keyFormat), []byte("3"))
 		})
-		expectRefused(t, path, ErrNewerFormat, "its format is 2, this version reads up to 1")
+		expectRefused(t, path, ErrNewerFormat, "its format is 3, this version reads up to 2")
 	})
 	t.Run("a bucket is gone", func(t *testing.T) {
 		path, _ := sample(t)

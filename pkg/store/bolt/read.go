@@ -41,7 +41,7 @@ func (r reader) format() error {
 	if version > formatVersion {
 		return fmt.Errorf("%w: its format is %d, this version reads up to %d", ErrNewerFormat, version, formatVersion)
 	}
-	for _, name := range buckets() {
+	for _, name := range buckets(version) {
 		if r.tx.Bucket([]byte(name)) == nil {
 			return damaged("its bucket %s is missing", name)
 		}

@@ -123,8 +123,8 @@ func (w writer) release(digest string) error {
 	return w.table(bucketObjects).delete(key)
 }
 
-// restore replaces everything by the archive.
-func (w writer) restore(a store.Archive) error {
+// restore replaces everything by the archive, and its records by those.
+func (w writer) restore(a store.Archive, records map[string][]store.Record) error {
 	if err := w.clear(); err != nil {
 		return err
 	}
@@ -143,12 +143,12 @@ func (w writer) restore(a store.Archive) error {
 			return fmt.Errorf("revision %d: %w", step.Revision.Number, err)
 		}
 	}
-	return nil
+	return w.putAllRecords(records)
 }
 
 // clear makes every bucket new, as in a store nobody has written to.
 func (w writer) clear() error {
-	for _, name := range buckets() {
+	for _, name := range buckets(formatVersion) {
 		if w.tx.Bucket([]byte(name)) != nil {
 			if err := w.tx.DeleteBucket([]byte(name)); err != nil {
 				return err
@@ -158,6 +158,10 @@ func (w writer) clear() error {
 			return err
 		}
 	}
+	return w.putFormat()
+}
+
+func (w writer) putFormat() error {
 	return w.table(bucketMeta).put([]byte(keyFormat), fmt.Append(nil, formatVersion))
 }
 

@@ -77,12 +77,20 @@ func (d *draft) add(key string, value any) (last write) {
 	if d.err != nil || d.written[key] {
 		return write{}
 	}
-	d.written[key] = true
 	plain, err := json.Marshal(value)
 	if err != nil {
 		d.err = err
 		return write{}
 	}
+	return d.addPlain(key, plain)
+}
+
+// addPlain is add of bytes.
+func (d *draft) addPlain(key string, plain []byte) (last write) {
+	if d.err != nil {
+		return write{}
+	}
+	d.written[key] = true
 	writes, err := pack(key, plain)
 	if d.err = err; err != nil {
 		return write{}
@@ -106,6 +114,14 @@ func (d *draft) objects(edits []store.Edit) {
 			d.put(objectKey(e.After.Digest), e.After.Object)
 		}
 	}
+}
+
+// split is the draft as transactions; those of the argument stay together, in the last.
+func (d *draft) split(last api.TxnOps) ([]api.TxnOps, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	return batches(d.ops, last), nil
 }
 
 // write commits a step: what it changes, and now and then the whole set, so that opening needs few steps.
@@ -171,10 +187,18 @@ func (s *Store) restore(ctx context.Context, a store.Archive, replace bool) erro
 	}
 	h.State = stateRef{h.Revision, set.Digest()}
 	d.put(stateKey(h.State.Digest), membersOf(set))
+	tables, release, err := s.replaceRecords(ctx, d, a.Records, replace)
+	defer release()
+	if err != nil {
+		return err
+	}
 	if err := s.turn(ctx, d, h, index); err != nil {
 		return err
 	}
 	s.set = set
+	for _, r := range tables {
+		r.done(ctx)
+	}
 	return nil
 }
 
@@ -202,10 +226,10 @@ func (h *head) add(d *draft, step store.Step) {
 // turn writes a draft and, in its last transaction, the head that names it, unless the head at that index has moved.
 func (s *Store) turn(ctx context.Context, d *draft, h head, index uint64) error {
 	w := d.add(headKey, h)
-	if d.err != nil {
-		return d.err
+	parts, err := d.split(append(d.last, swap(s.kv, w, index)))
+	if err != nil {
+		return err
 	}
-	parts := batches(d.ops, append(d.last, swap(s.kv, w, index)))
 	for _, ops := range parts[:len(parts)-1] {
 		if _, err := s.kv.txn(ctx, ops); err != nil {
 			return err

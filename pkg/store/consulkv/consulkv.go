@@ -64,7 +64,11 @@ type Store struct {
 	at  position
 	set *store.Set
 
+	tablesMu sync.Mutex
+	tables   map[string]*recordTable // those that were asked for; nil once closed
+
 	problem atomic.Pointer[error]
+	run     context.Context // ends with the store
 	commits atomic.Uint64
 	sweeps  chan struct{} // a sweep is due
 	cancel  context.CancelFunc
@@ -84,14 +88,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{Config: c, ledger: store.NewLedger(c.Options), set: store.NewSet(nil), sweeps: make(chan struct{}, 1),
-		kv: kv{client: c.Client, token: c.Token, prefix: c.Prefix, timeout: c.Timeout}}
+		tables: map[string]*recordTable{},
+		kv:     kv{client: c.Client, token: c.Token, prefix: c.Prefix, timeout: c.Timeout}}
 	if err := s.firstLoad(ctx); err != nil {
 		return nil, fmt.Errorf("open store consul://%s: %w", c.Prefix, err)
 	}
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s.cancel = cancel
-	s.ended.Go(func() { s.follow(run) })
-	s.ended.Go(func() { s.tidy(run) })
+	s.run, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.ended.Go(func() { s.follow(s.run) })
+	s.ended.Go(func() { s.tidy(s.run) })
 	return s, nil
 }
 
@@ -154,6 +158,9 @@ func (s *Store) Archive(ctx context.Context) (a store.Archive, err error) {
 			return err
 		})
 	})
+	if err == nil {
+		a.Records, err = s.AllRecords(ctx)
+	}
 	return a, err
 }
 
@@ -170,6 +177,7 @@ func (s *Store) fresh(ctx context.Context, read func() error) error {
 func (s *Store) Close() error {
 	s.cancel()
 	s.ledger.Close()
+	s.closeTables()
 	s.ended.Wait()
 	return nil
 }
@@ -178,6 +186,11 @@ func (s *Store) Close() error {
 func (s *Store) Err() error {
 	if err := s.problem.Load(); err != nil {
 		return *err
+	}
+	for _, t := range s.followed() {
+		if err := t.problem.Load(); err != nil {
+			return *err
+		}
 	}
 	return nil
 }

@@ -231,7 +231,7 @@ func TestReplica_ValueLost(t *testing.T) {
 			writer := mustOpen(t, c)
 			mustCommit(t, writer, store.Change{Set: []policy.Object{storetest.Object("a", 1)}})
 			s := mustOpen(t, c)
-			before, err := s.kv.keys(t.Context())
+			before, err := s.kv.keys(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -239,7 +239,7 @@ func TestReplica_ValueLost(t *testing.T) {
 			big := large("big", 1)
 			big.Base = 1
 			mustCommit(t, writer, big)
-			after, err := writer.kv.keys(t.Context())
+			after, err := writer.kv.keys(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}

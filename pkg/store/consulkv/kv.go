@@ -125,11 +125,11 @@ func (k kv) valuesInto(ctx context.Context, keys []string, into [][]byte) error 
 	return nil
 }
 
-// keys are those below the prefix, without it.
-func (k kv) keys(ctx context.Context) ([]string, error) {
+// keys are those that begin with that after the prefix, without the prefix.
+func (k kv) keys(ctx context.Context, begin string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
-	keys, _, err := k.client.KV().Keys(k.prefix, "", k.query(ctx))
+	keys, _, err := k.client.KV().Keys(k.prefix+begin, "", k.query(ctx))
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -55,11 +55,33 @@ func (s *Store) sweep(ctx context.Context) (n int, err error) {
 	if err := s.Refresh(ctx); err != nil {
 		return 0, err
 	}
+	records, err := s.sweepRecords(ctx)
+	if err != nil {
+		return records, err
+	}
 	err = s.ledger.Follow(ctx, func(*store.Set, []store.Revision) (*store.Set, []store.Revision, error) {
 		n, err = s.sweepKeys(ctx)
 		return nil, nil, err
 	})
-	return n, err
+	return records + n, err
+}
+
+func (s *Store) sweepRecords(ctx context.Context) (n int, err error) {
+	names, err := s.kv.tables(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		t, err := s.recordTable(name)
+		if err != nil {
+			return n, err
+		}
+		swept, err := t.sweep(ctx)
+		if n += swept; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 func (s *Store) sweepKeys(ctx context.Context) (n int, err error) {
@@ -73,7 +95,7 @@ func (s *Store) sweepKeys(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	keys, err := s.kv.keys(ctx)
+	keys, err := s.kv.keys(ctx, "")
 	if err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package consulkv
 import (
 	"context"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,19 +16,26 @@ const (
 	askBurst            = 10
 )
 
-// follow reads what others commit, until ctx ends. What was read last stays when that fails.
+// follow reads what others commit, until ctx ends.
 func (s *Store) follow(ctx context.Context) {
-	limiter := rate.NewLimiter(askRate, askBurst)
+	s.followKey(ctx, headKey, rate.NewLimiter(askRate, askBurst), func() error { return s.Refresh(ctx) },
+		func(err error) { s.note(&s.problem, "policies", err) })
+}
+
+// followKey reads when a key has changed, until ctx ends, and notes how that went. What was read last stays when it
+// fails.
+func (s *Store) followKey(ctx context.Context, key string, limiter *rate.Limiter, read func() error, note func(error)) {
+	note(read())
 	index, failures := uint64(1), 0
 	for limiter.Wait(ctx) == nil {
-		_, next, err := s.kv.await(ctx, headKey, index, s.Wait)
+		_, next, err := s.kv.await(ctx, key, index, s.Wait)
 		if err == nil {
-			err = s.Refresh(ctx)
+			err = read()
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		s.note(err)
+		note(err)
 		if err == nil {
 			index, failures = next, 0
 			continue
@@ -41,15 +49,15 @@ func (s *Store) follow(ctx context.Context) {
 }
 
 // note remembers why nothing arrives, and reports when that begins and ends.
-func (s *Store) note(err error) {
+func (s *Store) note(problem *atomic.Pointer[error], what string, err error) {
 	if err == nil {
-		if s.problem.Swap(nil) != nil {
-			s.Log.Info("the store is followed again", "prefix", s.Prefix)
+		if problem.Swap(nil) != nil {
+			s.Log.Info("the store is followed again", "prefix", s.Prefix, "what", what)
 		}
 		return
 	}
-	if s.problem.Swap(&err) == nil {
-		s.Log.Error("the store cannot be followed; what was read last stays", "prefix", s.Prefix, "error", err)
+	if problem.Swap(&err) == nil {
+		s.Log.Error("the store cannot be followed; what was read last stays", "prefix", s.Prefix, "what", what, "error", err)
 	}
 }
 

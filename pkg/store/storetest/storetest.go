@@ -46,6 +46,15 @@ func Run(t *testing.T, o Opener) {
 		{"a head moves without its history", testHeadOnly},
 		{"an import replaces only when told", testReplace},
 		{"any order of calls agrees with the model", testModel},
+		{"records come, change and go", testRecords},
+		{"a change on an old version of a record is refused", testRecordConflict},
+		{"records that cannot be kept are refused", testRecordInvalid},
+		{"a watcher of records is told what changed", testRecordWatch},
+		{"what waits for a slow watcher is bounded", testRecordSlow},
+		{"many who write records at once", testRecordConcurrent},
+		{"a closed store refuses records", testRecordClosed},
+		{"records move by export and import", testRecordExport},
+		{"any order of calls with records agrees with the model", testRecordModel},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, o) })
 	}
