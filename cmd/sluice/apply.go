@@ -90,7 +90,7 @@ func apply(ctx context.Context, a *app, o applyOptions) error {
 	if o.message != "" {
 		ask.Message = o.message
 	}
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func newExportCommand(a *app) *cobra.Command {
 		Example: "  sluice export backup.jsonl\n  sluice export --head-only | sluice import - --server unix:///run/other.sock",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := client.client()
+			c, err := client.client(a)
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ A server that holds something already needs --replace; what it held is lost then
 }
 
 func importSite(ctx context.Context, a *app, client clientFlags, replace bool, file string) error {
-	c, err := client.client()
+	c, err := client.client(a)
 	if err != nil {
 		return err
 	}

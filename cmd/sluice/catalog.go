@@ -35,7 +35,7 @@ fresh, and what is held, flapping, polled or left out. sluice catalog release le
 }
 
 func listCatalog(ctx context.Context, a *app, o catalogOptions) error {
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func releaseHeld(ctx context.Context, a *app, o releaseOptions, args []string) e
 	if len(args) == 1 {
 		ask.Service = args[0]
 	}
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

@@ -1,28 +1,86 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/admin"
+	"github.com/sluice-gateway/sluice/pkg/certs"
 	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
-// clientFlags say which server is asked.
+// clientFlags say which server is asked, and how the caller proves itself there.
 type clientFlags struct {
-	server string
+	server        string
+	ca, cert, key string
+	tokenFile     string
+	fileFlag      *pflag.Flag
 }
 
 func (c *clientFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&c.server, "server", "http://"+admin.DefaultAddress, "the server's admin API, http://host:port or unix:///path (SLUICE_SERVER)")
+	cmd.Flags().StringVar(&c.server, "server", "http://"+admin.DefaultAddress, "the server's admin API, http://host:port, https://host:port or unix:///path (SLUICE_SERVER)")
+	cmd.Flags().StringVar(&c.ca, "server-ca", "", "a file with the authorities of the server's certificate; default: those that the system trusts (SLUICE_SERVER_CA)")
+	cmd.Flags().StringVar(&c.cert, "client-cert", "", "a file with the certificate that you call with (SLUICE_CLIENT_CERT)")
+	cmd.Flags().StringVar(&c.key, "client-key", "", "a file with its key (SLUICE_CLIENT_KEY)")
+	cmd.Flags().StringVar(&c.tokenFile, "token-file", "", "a file with the token that you call with; the token itself may stand in SLUICE_TOKEN (SLUICE_TOKEN_FILE)")
+	c.fileFlag = cmd.Flags().Lookup("token-file")
 }
 
-func (c *clientFlags) client() (*admin.Client, error) { return admin.NewClient(c.server) }
+func (c *clientFlags) client(a *app) (*admin.Client, error) {
+	config := admin.ClientConfig{Server: c.server}
+	var err error
+	if config.Token, err = c.token(a); err != nil {
+		return nil, err
+	}
+	if config.TLS, err = c.tls(); err != nil {
+		return nil, err
+	}
+	return admin.Dial(config)
+}
+
+// token is the token to call with, "" for none: that of the file which the flag names, else of SLUICE_TOKEN, else of
+// another file. It is never a flag, since all on the machine see those.
+func (c *clientFlags) token(a *app) (string, error) {
+	text, from := a.getenv("SLUICE_TOKEN"), "SLUICE_TOKEN"
+	if c.tokenFile != "" && (text == "" || c.fileFlag.Changed) {
+		body, err := os.ReadFile(c.tokenFile)
+		if err != nil {
+			return "", fmt.Errorf("--token-file: %w", err)
+		}
+		text, from = string(body), c.tokenFile
+	}
+	if text = strings.TrimSpace(text); text == "" {
+		if from == c.tokenFile && from != "" {
+			return "", fmt.Errorf("%s holds no token", from)
+		}
+		return "", nil
+	}
+	if _, err := access.ParseToken(text); err != nil {
+		return "", fmt.Errorf("%s: %w", from, err)
+	}
+	return text, nil
+}
+
+// tls is for servers that are called by https, nil for what the system does.
+func (c *clientFlags) tls() (*tls.Config, error) {
+	if c.ca == "" && c.cert == "" && c.key == "" {
+		return nil, nil
+	}
+	files, err := certs.Open("server", certs.Files{Certificate: c.cert, Key: c.key, CA: c.ca}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, fmt.Errorf("--server-ca, --client-cert, --client-key: %w", err)
+	}
+	return files.ClientConfig(""), nil
+}
 
 // refused shows what the server has against a request, and gives the error with its exit code.
 func (a *app) refused(err error) error {

@@ -37,7 +37,7 @@ func deleteObjects(ctx context.Context, a *app, o deleteOptions, args []string) 
 	if err != nil {
 		return err
 	}
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ updating or stale while it has not, refused with its reasons, unknown-gateway wh
 }
 
 func envoys(ctx context.Context, a *app, o envoysOptions) error {
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func explainRequest(ctx context.Context, a *app, o explainOptions, method, url s
 
 func (a *app) explain(ctx context.Context, o explainOptions, ask explain.Request) (*explain.Result, error) {
 	if len(o.policies.files) == 0 {
-		client, err := o.client.client()
+		client, err := o.client.client(a)
 		if err != nil {
 			return nil, err
 		}

@@ -43,7 +43,7 @@ func getObjects(ctx context.Context, a *app, o getOptions, args []string) error 
 	if err := a.choose(&o.filter, args); err != nil {
 		return err
 	}
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func history(ctx context.Context, a *app, o historyOptions) error {
 	if o.limit < 0 {
 		return fmt.Errorf("--limit %d is negative", o.limit)
 	}
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func plan(ctx context.Context, a *app, o planOptions) error {
 	if err != nil {
 		return err
 	}
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

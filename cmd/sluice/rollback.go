@@ -29,7 +29,7 @@ func rollback(ctx context.Context, a *app, o changeFlags, revision string) error
 	if err != nil {
 		return fmt.Errorf("%q is not a revision: sluice history lists them", revision)
 	}
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 type serveOptions struct {
 	listenFlags
 	consulFlags
+	door    adminFlags
 	log     logFlags
 	store   string
 	envoy   string
@@ -32,12 +33,14 @@ found, changes go out unproven.
 Nothing is published before everything that is stored has been read. Envoys go on with what they have while it is away.`,
 		Example: `  sluice serve --store /var/lib/sluice/store.db
   sluice serve --listen-admin unix:/run/sluice/admin.sock
-  sluice serve --store consul://sluice/food --consul 127.0.0.1:8500     # one of several`,
+  sluice serve --store consul://sluice/food --consul 127.0.0.1:8500     # one of several
+  sluice serve --listen-admin 0.0.0.0:18080 --admin-cert admin.pem --admin-key admin.key --admin-tokens tokens.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), a, o) },
 	}
 	o.listenFlags.add(cmd)
 	o.consulFlags.add(cmd)
+	o.door.add(cmd)
 	o.log.add(cmd)
 	addEnvoy(cmd, &o.envoy)
 	cmd.Flags().BoolVar(&o.agent, "agent", false, "also run an agent in this process, for Envoys on this host; it ends with the control plane")
@@ -67,11 +70,17 @@ func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	door, err := o.door.open(storeBeside(kept.catalog), log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, door.audit.Close()) }()
+	o.adminTLS = o.door.tls()
 	d, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
-	config := siteConfig{store: kept.Store, judge: judge.Prover, log: log, consul: catalog, keysFile: keysBeside(kept.catalog)}
+	config := siteConfig{door: door, store: kept.Store, judge: judge.Prover, log: log, consul: catalog, keysFile: keysBeside(kept.catalog)}
 	if o.agent {
 		if config.agent, err = a.openAgent(ctx, o.agentAt, log); err != nil {
 			return errors.Join(err, d.close())

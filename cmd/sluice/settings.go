@@ -26,6 +26,18 @@ type settings struct {
 	LogLevel    string `json:"logLevel,omitempty"`
 	LogFormat   string `json:"logFormat,omitempty"`
 
+	ServerCA   string `json:"serverCA,omitempty"`
+	ClientCert string `json:"clientCert,omitempty"`
+	ClientKey  string `json:"clientKey,omitempty"`
+	TokenFile  string `json:"tokenFile,omitempty"`
+
+	AdminCert     string `json:"adminCert,omitempty"`
+	AdminKey      string `json:"adminKey,omitempty"`
+	AdminClientCA string `json:"adminClientCA,omitempty"`
+	AdminCRL      string `json:"adminCRL,omitempty"`
+	AdminTokens   string `json:"adminTokens,omitempty"`
+	AuditLog      string `json:"auditLog,omitempty"`
+
 	Consul           string `json:"consul,omitempty"`
 	ConsulDatacenter string `json:"consulDatacenter,omitempty"`
 	ConsulTokenFile  string `json:"consulTokenFile,omitempty"`
@@ -40,6 +52,9 @@ func (s settings) byFlag() map[string]string {
 	return map[string]string{
 		"server": s.Server, "output": s.Output, "envoy": s.Envoy, "store": s.Store, "listen-xds": s.ListenXDS,
 		"listen-admin": s.ListenAdmin, "listen-agent": s.ListenAgent, "admin-host": s.AdminHost, "log-level": s.LogLevel, "log-format": s.LogFormat,
+		"server-ca": s.ServerCA, "client-cert": s.ClientCert, "client-key": s.ClientKey, "token-file": s.TokenFile,
+		"admin-cert": s.AdminCert, "admin-key": s.AdminKey, "admin-client-ca": s.AdminClientCA, "admin-crl": s.AdminCRL,
+		"admin-tokens": s.AdminTokens, "audit-log": s.AuditLog,
 		"consul": s.Consul, "consul-datacenter": s.ConsulDatacenter, "consul-token-file": s.ConsulTokenFile, "consul-ca": s.ConsulCA,
 		"consul-cert": s.ConsulCert, "consul-key": s.ConsulKey, "consul-server-name": s.ConsulServerName,
 	}

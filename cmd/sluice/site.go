@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -14,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/envoy"
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
+	"github.com/sluice-gateway/sluice/pkg/certs"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/keys"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
@@ -25,11 +28,12 @@ import (
 type listenFlags struct {
 	xds, admin string
 	hosts      []string
+	adminTLS   bool // it has a certificate
 }
 
 func (l *listenFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&l.xds, "listen-xds", envoy.DefaultServer, "where Envoys connect: a loopback host:port or unix:/path (SLUICE_LISTEN_XDS)")
-	cmd.Flags().StringVar(&l.admin, "listen-admin", admin.DefaultAddress, "the admin API and status page: a loopback host:port or unix:/path (SLUICE_LISTEN_ADMIN)")
+	cmd.Flags().StringVar(&l.admin, "listen-admin", admin.DefaultAddress, "the admin API and status page: a loopback host:port or unix:/path, with --admin-cert any host:port (SLUICE_LISTEN_ADMIN)")
 	cmd.Flags().StringArrayVar(&l.hosts, "admin-host", nil, "a further host name that the admin API answers to; may be repeated (SLUICE_ADMIN_HOST)")
 }
 
@@ -45,11 +49,25 @@ func (l listenFlags) open(ctx context.Context) (doors, error) {
 	if err != nil {
 		return doors{}, err
 	}
-	forAdmin, err := admin.Listen(ctx, "--listen-admin", l.admin)
+	forAdmin, err := l.openAdmin(ctx)
 	if err != nil {
 		return doors{}, errors.Join(err, forXDS.Close())
 	}
 	return doors{forXDS, forAdmin, l.hosts}, nil
+}
+
+func (l listenFlags) openAdmin(ctx context.Context) (net.Listener, error) {
+	if l.adminTLS {
+		if strings.HasPrefix(l.admin, "unix:") {
+			return nil, fmt.Errorf("--listen-admin: %s is a unix socket, which has no TLS: leave --admin-cert out, or listen on host:port", l.admin)
+		}
+		return admin.ListenAnywhere(ctx, "--listen-admin", l.admin)
+	}
+	lis, err := admin.Listen(ctx, "--listen-admin", l.admin)
+	if errors.Is(err, admin.ErrNotLoopback) {
+		return nil, fmt.Errorf("%w, or give it --admin-cert and --admin-key, with --admin-tokens or --admin-client-ca", err)
+	}
+	return lis, err
 }
 
 // close is for doors that nothing serves.
@@ -64,10 +82,12 @@ type site struct {
 	consul     *consul.Source // nil when none is asked
 	keys       *keys.Keeper
 	agent      *localAgent // nil when none runs in this process
+	proofs     []*certs.Credentials
 }
 
 // siteConfig is what differs between serve and dev.
 type siteConfig struct {
+	door     adminDoor
 	store    store.Store
 	judge    control.Prover
 	log      *slog.Logger
@@ -99,12 +119,18 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 	api := admin.Config{
 		Controller: s.controller, Store: c.store, Envoys: s.xds.Envoys, Features: a.features, Metrics: registry,
 		Log: c.log, Hosts: d.hosts, ReadOnly: c.readOnly, Version: readVersion().Version,
+		Access: c.door.access, Credentials: c.door.credentials, Audit: c.door.audit, OpenMetrics: c.door.openMetrics,
 	}
 	if s.consul != nil {
 		registry.MustRegister(s.consul)
 		api.Catalog = s.consul
 	}
 	s.api = admin.New(api)
+	registry.MustRegister(s.api.Collectors()...)
+	if c.door.credentials != nil {
+		s.proofs = append(s.proofs, c.door.credentials)
+	}
+	registry.MustRegister(certs.Collector(s.proofs...))
 	return s
 }
 
@@ -120,6 +146,9 @@ func (s *site) run(ctx context.Context) error {
 	g.Go(func() error { return s.controller.FollowKeys(ctx) })
 	if s.agent != nil {
 		g.Go(func() error { return s.agent.run(ctx) })
+	}
+	for _, proof := range s.proofs {
+		g.Go(func() error { return proof.Run(ctx) })
 	}
 	g.Go(func() error { return s.xds.Run(ctx, s.doors.xds) })
 	g.Go(func() error { return s.api.Run(ctx, s.doors.admin) })

@@ -43,7 +43,7 @@ func why(ctx context.Context, a *app, o whyOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := o.client.client()
+	client, err := o.client.client(a)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,18 @@ import (
 type Client struct {
 	server string // as it was given, for errors
 	base   string
+	token  string
 	http   *http.Client
+}
+
+// ClientConfig says which server is asked, and how.
+type ClientConfig struct {
+	// Server is http://host:port, https://host:port, host:port or unix:///path.
+	Server string
+	// Token proves the caller; "" for none. It is never sent in the clear over a network.
+	Token string
+	// TLS is for https, nil for what the system trusts.
+	TLS *tls.Config
 }
 
 // Error is a refusal by the server.
@@ -42,14 +54,19 @@ func (e *Error) Error() string {
 // ErrUnreachable says that no sluice answers at the address.
 var ErrUnreachable = errors.New("no sluice answers there: start one with `sluice serve`, or name it with --server or SLUICE_SERVER")
 
-// NewClient is a client of the server at http://host:port, host:port or unix:///path. Nothing is sent yet.
-func NewClient(server string) (*Client, error) {
-	transport := &http.Transport{} // without a proxy: the server is on this machine, or named on purpose
-	c := &Client{server: server, http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-	if path, ok := strings.CutPrefix(server, "unix:"); ok {
+// NewClient is a client of a server that asks for no proof.
+func NewClient(server string) (*Client, error) { return Dial(ClientConfig{Server: server}) }
+
+// Dial makes a client. Nothing is sent yet.
+func Dial(config ClientConfig) (*Client, error) {
+	transport := &http.Transport{TLSClientConfig: config.TLS} // without a proxy: the server is on this machine, or named on purpose
+	c := &Client{server: config.Server, token: config.Token, http: &http.Client{
+		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	if path, ok := strings.CutPrefix(config.Server, "unix:"); ok {
 		path = strings.TrimPrefix(path, "//")
 		if path == "" {
-			return nil, fmt.Errorf("server %q: names no path: write unix:///run/sluice.sock", server)
+			return nil, fmt.Errorf("server %q: names no path: write unix:///run/sluice.sock", config.Server)
 		}
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -57,15 +74,32 @@ func NewClient(server string) (*Client, error) {
 		c.base = "http://localhost"
 		return c, nil
 	}
-	if !strings.Contains(server, "://") {
+	u, err := serverURL(config)
+	if err != nil {
+		return nil, err
+	}
+	if config.Token != "" && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		return nil, fmt.Errorf("server %s: a token is not sent over a network in the clear: write https://%s", config.Server, u.Host)
+	}
+	c.base = u.Scheme + "://" + u.Host
+	return c, nil
+}
+
+// serverURL is where the server is. Without a scheme it is https where TLS was set up.
+func serverURL(config ClientConfig) (*url.URL, error) {
+	server := config.Server
+	switch {
+	case strings.Contains(server, "://"):
+	case config.TLS != nil:
+		server = "https://" + server
+	default:
 		server = "http://" + server
 	}
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-		return nil, fmt.Errorf("server %q: write http://127.0.0.1:18080 or unix:///run/sluice.sock", c.server)
+		return nil, fmt.Errorf("server %q: write http://127.0.0.1:18080, https://sluice.example:18080 or unix:///run/sluice.sock", config.Server)
 	}
-	c.base = u.Scheme + "://" + u.Host
-	return c, nil
+	return u, nil
 }
 
 // Apply asks for a change.
@@ -176,7 +210,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w (%w)", c.server, ErrUnreachable, cause(err))
+		return nil, c.failed(err)
 	case resp.StatusCode == http.StatusOK:
 		return resp, nil
 	}
@@ -185,18 +219,37 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 }
 
 func (c *Client) request(ctx context.Context, method, path string, body any) (*http.Request, error) {
-	if body == nil {
-		return http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
 	}
-	text, err := json.Marshal(body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(text))
-	if err == nil {
+	if body != nil {
 		req.Header.Set("content-type", "application/json")
 	}
-	return req, err
+	if c.token != "" {
+		req.Header.Set("authorization", "Bearer "+c.token)
+	}
+	return req, nil
+}
+
+// failed says why no answer came.
+func (c *Client) failed(err error) error {
+	var unproven *tls.CertificateVerificationError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &unproven):
+		return fmt.Errorf("%s: the server does not prove that it is the one: %w: name the authority of its certificate with --server-ca or SLUICE_SERVER_CA", c.server, unproven)
+	case errors.As(err, &op) && op.Op == "remote error":
+		return fmt.Errorf("%s: the server does not take our certificate (--client-cert): %w", c.server, op.Err)
+	}
+	return fmt.Errorf("%s: %w (%w)", c.server, ErrUnreachable, cause(err))
 }
 
 // cause is what happened, without the URL that stands before it already.
@@ -212,6 +265,9 @@ func cause(err error) error {
 func (c *Client) refused(resp *http.Response) error {
 	var p Problem
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("content-type"))
+	if resp.StatusCode == http.StatusBadRequest && resp.ProtoMajor == 1 && resp.ProtoMinor == 0 && strings.HasPrefix(c.base, "http:") {
+		return fmt.Errorf("%s wants TLS: write https://%s", c.server, strings.TrimPrefix(c.base, "http://")) // so says net/http
+	}
 	if media != "application/problem+json" || json.NewDecoder(resp.Body).Decode(&p) != nil || p.Code == "" {
 		return fmt.Errorf("%s answers %s, but is no sluice: name it with --server or SLUICE_SERVER", c.server, resp.Status)
 	}
