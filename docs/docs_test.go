@@ -93,7 +93,7 @@ func anchors(text string) map[string]bool {
 }
 
 var (
-	mention = regexp.MustCompile("`sluice ([a-z]+)([^`\n]*)`|(?m:^sluice ([a-z]+)(.*)$)")
+	mention = regexp.MustCompile("`sluice ([a-z-]+)([^`\n]*)`|(?m:^sluice ([a-z-]+)(.*)$)")
 	flag    = regexp.MustCompile(`--[a-z-]+`)
 )
 

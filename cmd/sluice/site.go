@@ -33,7 +33,7 @@ type listenFlags struct {
 
 func (l *listenFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&l.xds, "listen-xds", envoy.DefaultServer, "where Envoys connect: a loopback host:port or unix:/path (SLUICE_LISTEN_XDS)")
-	cmd.Flags().StringVar(&l.admin, "listen-admin", admin.DefaultAddress, "the admin API and status page: a loopback host:port or unix:/path, with --admin-cert any host:port (SLUICE_LISTEN_ADMIN)")
+	cmd.Flags().StringVar(&l.admin, "listen-admin", admin.DefaultAddress, "the admin API and status page: a loopback host:port or unix:/path; serve --admin-cert takes any host:port (SLUICE_LISTEN_ADMIN)")
 	cmd.Flags().StringArrayVar(&l.hosts, "admin-host", nil, "a further host name that the admin API answers to; may be repeated (SLUICE_ADMIN_HOST)")
 }
 
