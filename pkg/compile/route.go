@@ -86,9 +86,29 @@ func (r *ruleCompiler) compile(matches []model.Match, backends []model.Backend, 
 	r.checkListeners(held)
 	var out []*model.Route
 	for i, m := range matches {
-		one := &model.Route{Name: r.name(i), Route: r.doc.Name, Origin: r.at.String(), Match: m, Backends: backends, Attachments: attachments}
+		one := &model.Route{Name: r.name(i), Route: r.doc.Name, Origin: r.at.String(), Match: m, Backends: backends, Attachments: forMatch(attachments, m)}
 		out = append(out, seal(one))
 		out = append(out, r.expandRoute(one)...)
+	}
+	return out
+}
+
+// forMatch lets blocks mean something else on each match.
+func forMatch(all []model.Attachment, m model.Match) []model.Attachment {
+	out := all
+	for i, a := range all {
+		f, ok := a.Spec.(feature.MatchResolver)
+		if !ok {
+			continue
+		}
+		spec := f.ForMatch(m)
+		if spec == a.Spec {
+			continue
+		}
+		if &out[0] == &all[0] {
+			out = slices.Clone(all)
+		}
+		out[i].Spec, out[i].Digest = spec, specDigest(spec)
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -54,6 +55,9 @@ type Request struct {
 	Path string
 	// Headers are by lower-case name; those sent several times are joined with commas.
 	Headers map[string]string
+	// Client is the client's address as its listener determines it, see the block clientAddress; not the peer's. The zero
+	// Addr where it is not known.
+	Client netip.Addr
 	// Certificate is the one that the client has shown, which its listener has verified; nil when it has shown none, or
 	// when that has expired since. It is shared.
 	Certificate *x509.Certificate

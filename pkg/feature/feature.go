@@ -78,6 +78,11 @@ type (
 		// where the block holds.
 		CheckListeners(listeners []*model.Listener, at policy.At, p *policy.Problems)
 	}
+	// MatchResolver is a block that means something else on each match.
+	MatchResolver interface {
+		// ForMatch is the block as it holds on routes with this match; the block itself where that makes no difference.
+		ForMatch(m model.Match) Spec
+	}
 	// Answerer is a block that may answer requests itself, so that its rule needs no `to`.
 	Answerer interface {
 		// Answers tells whether this one does.

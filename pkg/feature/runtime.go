@@ -36,6 +36,9 @@ const (
 	AgentFilter = "ext_authz"
 	// PolicyExtension is the context extension that names a route's policy.
 	PolicyExtension = "policy"
+	// ClientMetadata is the gRPC metadata of a question that holds the client's address. It is no header of the request:
+	// no client can send it.
+	ClientMetadata = "x-sluice-client"
 	agentTimeout    = 250 * time.Millisecond
 )
 
@@ -176,6 +179,8 @@ func agentFilter() Filter {
 			Services: &extauthzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{
 				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: AgentCluster}},
 				Timeout:         durationpb.New(agentTimeout),
+				// Where the request really comes from: what ext_authz tells by itself is the peer's address.
+				InitialMetadata: []*corev3.HeaderValue{{Key: ClientMetadata, Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}},
 			}},
 			StatusOnError:          &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 			IncludePeerCertificate: true,

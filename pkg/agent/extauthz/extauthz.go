@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	grpcmetadata "google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sluice-gateway/sluice/pkg/agent"
@@ -88,7 +90,7 @@ func (s *Server) decide(ctx context.Context, in *authv3.CheckRequest, id *featur
 	if !ok {
 		return undecided("unknown_policy")
 	}
-	r := s.request(in)
+	r := s.request(ctx, in)
 	shadow := feature.Decision{}
 	for _, c := range checks {
 		switch d := c.Check(ctx, r, id); {
@@ -105,12 +107,25 @@ func undecided(reason string) feature.Decision {
 	return feature.Unavailable(reason, "Whether this request is allowed could not be decided.")
 }
 
-func (s *Server) request(in *authv3.CheckRequest) *feature.Request {
+func (s *Server) request(ctx context.Context, in *authv3.CheckRequest) *feature.Request {
 	r, now := in.GetAttributes().GetRequest().GetHttp(), s.now()
 	return &feature.Request{
-		Method: r.GetMethod(), Host: r.GetHost(), Path: r.GetPath(), Headers: r.GetHeaders(), Now: now, Data: s.holder.Data,
+		Method: r.GetMethod(), Host: r.GetHost(), Path: r.GetPath(), Headers: r.GetHeaders(), Now: now, Data: s.holder.Data, Client: client(ctx),
 		Certificate: s.clients.valid(in.GetAttributes().GetSource().GetCertificate(), now),
 	}
+}
+
+// client is the address that Envoy gives beside the question; the zero Addr when it gives none, or more than one.
+func client(ctx context.Context) netip.Addr {
+	said := grpcmetadata.ValueFromIncomingContext(ctx, feature.ClientMetadata)
+	if len(said) != 1 {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(said[0])
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}
+	}
+	return a.Unmap()
 }
 
 // allow lets a request go on with its identity, as headers and as metadata. Headers of the identity that are not set
