@@ -121,3 +121,71 @@ func TestAuthorize_MethodsAndShadowAreDecidedByEnvoy(t *testing.T) {
 		t.Error(stats)
 	}
 }
+
+func celPolicies(idp *issuer, address string) map[string]string {
+	return map[string]string{"policy.yaml": edge("clientAddress: {trustedHops: 1}") + service("echo", address, "") + `apiVersion: sluice/v1
+kind: Issuer
+metadata: {name: idp}
+spec: {issuer: "https://idp.test", audiences: [food-api], jwks: {url: ` + idp.URL + `/jwks.json}}
+---
+apiVersion: sluice/v1
+kind: Route
+metadata: {name: api}
+spec:
+  authenticate: {jwt: idp, overridable: true}
+  rules:
+    - {name: path, match: "/path/{user}/orders", authorize: {cel: "request.path == '/path/' + identity.user + '/orders'"}, to: echo}
+    - {name: own, match: ["/own/{user}/orders/*", "/of/{user}"], authorize: {cel: request.params.user == identity.user}, to: echo}
+    - {name: rewritten, match: "/rewritten/{user}/*", rewrite: {path: /all/*}, authorize: {cel: request.params.user == identity.user}, to: echo}
+    - {name: office, match: /office, authorize: {cel: "cidr('203.0.113.0/24').containsIP(request.clientAddress) || 'place_orders' in identity.permissions"}, to: echo}
+    - {name: six, match: /six, authenticate: none, authorize: {cel: "request.clientAddress == ip('2001:db8::1') || request.clientAddress == ip('203.0.113.7')"}, to: echo}
+    - {name: open, match: /open, authenticate: none, authorize: {cel: ["request.headers['x-tenant'] == 'acme'", "request.query.page.all(p, int(p) < 10)", "request.method == 'GET'"]}, to: echo}
+    - {name: claim, match: /claim, authorize: {cel: identity.claims.level >= 3}, to: echo}
+    - {name: trial, match: /trial, authorize: {cel: identity.claims.missing == 'x', mode: shadow}, to: echo}
+    - {name: heavy, match: /heavy, authorize: {cel: "identity.permissions.all(p, request.headers['x-long'] + p != '')"}, to: echo}
+`}
+}
+
+func TestAuthorize_ExpressionsDecideOnRequestAndIdentity(t *testing.T) {
+	idp := newIssuer(t)
+	address, reached := counted(t)
+	g := gateway.Start(t, celPolicies(idp, address), gateway.WithAgent(&gateway.Agent{}))
+	alice, odd := bearer(idp.token(t, "permissions", nil)), bearer(idp.token(t, "sub", "a b/%2e?é"))
+	many, long := bearer(idp.token(t, "permissions", strings.Split(strings.Repeat("aaaaaaaa ", 180), " "))), []string{"x-long", strings.Repeat("a", 4000)}
+	for _, c := range []struct {
+		target string
+		with   []string
+		want   int
+	}{
+		{"/path/alice/orders", alice, 200}, {"/path/bob/orders", alice, 403}, {"/path/alice/orders?user=bob", alice, 200}, {"/path/alice/orders", nil, 401},
+		{"/path/%61lice/orders", alice, 200}, {"/path//alice/orders", alice, 200}, {"/path/bob/../alice/orders", alice, 200}, {"/path/ALICE/orders", alice, 403},
+		{"/own/alice/orders/7", alice, 200}, {"/own/bob/orders/7", alice, 403}, {"/own/alice/orders", alice, 200}, {"/of/alice", alice, 200}, {"/of/bob", alice, 403},
+		{"/own/alice/orders/../../bob/orders/7", alice, 403}, {"/own/alice/../bob/orders/7", alice, 403}, {"/of/alice;bob", alice, 403}, {"/of/alice%20", alice, 403},
+		{"/of/a%20b%2f%252e%3F%C3%A9", odd, 307}, {"/rewritten/alice/x", alice, 200}, {"/rewritten/bob/x", alice, 403},
+		{"/office", append([]string{"x-forwarded-for", "203.0.113.9"}, alice...), 200}, {"/office", append([]string{"x-forwarded-for", "198.51.100.1"}, alice...), 403},
+		{"/office", append([]string{"x-forwarded-for", "203.0.113.9, 198.51.100.1", "x-sluice-client", "203.0.113.9"}, alice...), 403},
+		{"/office", bearer(idp.token(t)), 200},
+		{"/six", []string{"x-forwarded-for", "2001:db8::1"}, 200}, {"/six", []string{"x-forwarded-for", "::ffff:203.0.113.7"}, 200}, {"/six", nil, 403},
+		{"/open?page=3", []string{"x-tenant", "acme"}, 200}, {"/open?page=3&page=30", []string{"x-tenant", "acme"}, 403}, {"/open?page=3&page=x", []string{"x-tenant", "acme"}, 403},
+		{"/open?page=3", nil, 403}, {"/open", []string{"x-tenant", "acme"}, 403}, {"/open?page=3;a", []string{"x-tenant", "acme"}, 403},
+		{"/claim", alice, 403}, {"/claim", bearer(idp.token(t, "level", 3)), 200}, {"/claim", bearer(idp.token(t, "level", 2.5)), 403}, {"/claim", bearer(idp.token(t, "level", "3")), 403},
+		{"/trial", alice, 200}, {"/trial", nil, 401}, {"/heavy", append(long, many...), 503}, {"/heavy", append([]string{"x-long", "a"}, many...), 200},
+	} {
+		reached.Store(0)
+		status, body, header := g.Get(c.target, c.with...)
+		if status != c.want || (status == 200) != (reached.Load() == 1) {
+			t.Errorf("%s with %.60q: %d, want %d; reached %d: %s", c.target, c.with, status, c.want, reached.Load(), body)
+		}
+		if status >= 400 && header.Get("content-type") != "application/problem+json" {
+			t.Errorf("%s: %q", c.target, header.Get("content-type"))
+		}
+	}
+	gateway.Eventually(t, "the log says what would be refused", func() bool {
+		for _, l := range logLines(t, g.Log.String()) {
+			if l["path"] == "/trial" && l["status"] == 200.0 {
+				return l["shadow"] == "cel_error"
+			}
+		}
+		return false
+	})
+}

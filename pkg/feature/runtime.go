@@ -39,7 +39,7 @@ const (
 	// ClientMetadata is the gRPC metadata of a question that holds the client's address. It is no header of the request:
 	// no client can send it.
 	ClientMetadata = "x-sluice-client"
-	agentTimeout    = 250 * time.Millisecond
+	agentTimeout   = 250 * time.Millisecond
 )
 
 // runtimeBlock is one block of a policy for agents.

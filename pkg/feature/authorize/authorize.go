@@ -8,6 +8,7 @@ import (
 	"github.com/invopop/jsonschema"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
@@ -26,6 +27,8 @@ func (Feature) New() feature.Spec { return &Spec{} }
 // Spec is what was written at several places; all of it must pass.
 type Spec struct {
 	All []Requirement `json:"all,omitempty"`
+	// Path is the path of the match that the block holds on, where an expression asks for parameters of it.
+	Path string `json:"path,omitempty"`
 }
 
 // Requirement is the block as written: all that it names must be met.
@@ -36,6 +39,7 @@ type Requirement struct {
 	Claims      map[string]string `json:"claims,omitempty" jsonschema_description:"Claims and the value that each must have; a list must hold it. A dot leads into an object."`
 	Methods     []string          `json:"methods,omitempty" jsonschema_description:"The methods that are allowed."`
 	Sources     []string          `json:"sources,omitempty" jsonschema_description:"Addresses and ranges (10.0.0.0/8, 2001:db8::/32) that clients may call from; which address is the client's, clientAddress says."`
+	CEL         Expressions       `json:"cel,omitempty" jsonschema_description:"A condition in the Common Expression Language over identity and request, or several: all must be true."`
 	Mode        string            `json:"mode,omitempty" jsonschema:"enum=enforce,enum=shadow" jsonschema_description:"enforce, the default, or shadow: what would be refused is logged, and goes on."`
 }
 
@@ -48,6 +52,9 @@ const (
 	reasonScope      = "scope"
 	reasonRole       = "role"
 	reasonClaim      = "claim"
+	reasonCEL        = "cel"       // it is false
+	reasonCELError   = "cel_error" // it asks for something that is not there
+	reasonCELLimit   = "cel_limit" // it took too long
 	reasonMethod     = "method"
 	reasonSource     = "source"
 )
@@ -86,9 +93,9 @@ func (Words) JSONSchema() *jsonschema.Schema {
 
 // UnmarshalNode reads the one requirement that a block is as written.
 func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
-	for _, later := range []string{"cel", "condition", "when"} {
-		if at.Node.Get(later) != nil {
-			p.Suggestf(at.Field(later), policy.CodeNotSupported, "leave it out", "authorize.%s is not in this version", later)
+	for _, other := range []string{"when", "condition", "expression"} {
+		if at.Node.Get(other) != nil {
+			p.Suggestf(at.Field(other), policy.CodeField, "write cel: and what must be true", "authorize has no field %q", other)
 			return
 		}
 	}
@@ -103,8 +110,8 @@ func (Spec) JSONSchema() *jsonschema.Schema { return policy.TypeSchema(Requireme
 // Validate implements feature.Spec.
 func (s *Spec) Validate(at policy.At, p *policy.Problems) {
 	for _, r := range s.All {
-		if !r.needsIdentity() && len(r.Methods)+len(r.Sources) == 0 {
-			p.Suggestf(at, policy.CodeRequired, "add permissions, scopes, roles, claims, methods or sources", "the block asks for nothing")
+		if !r.needsAgent() && len(r.Methods)+len(r.Sources) == 0 {
+			p.Suggestf(at, policy.CodeRequired, "add permissions, scopes, roles, claims, methods, sources or cel", "the block asks for nothing")
 		}
 		r.validateSources(at.Field("sources"), p)
 		r.validateMethods(at.Field("methods"), p)
@@ -123,11 +130,42 @@ func (r Requirement) validateMethods(at policy.At, p *policy.Problems) {
 }
 
 func (r Requirement) needsIdentity() bool {
-	return !r.Permissions.IsZero() || !r.Scopes.IsZero() || !r.Roles.IsZero() || len(r.Claims) > 0
+	return !r.Permissions.IsZero() || !r.Scopes.IsZero() || !r.Roles.IsZero() || len(r.Claims) > 0 ||
+		slices.ContainsFunc(r.CEL, func(e Expression) bool { return e.identity })
 }
 
+func (r Requirement) needsAgent() bool { return r.needsIdentity() || len(r.CEL) > 0 }
+
 // AtRuntime implements feature.RuntimeDecider: methods and addresses Envoy decides by itself.
-func (s *Spec) AtRuntime() bool { return slices.ContainsFunc(s.All, Requirement.needsIdentity) }
+func (s *Spec) AtRuntime() bool { return slices.ContainsFunc(s.All, Requirement.needsAgent) }
+
+// ForMatch implements feature.MatchResolver: parameters of the path are told by the match.
+func (s *Spec) ForMatch(m model.Match) feature.Spec {
+	if len(s.params()) == 0 {
+		return s
+	}
+	return &Spec{All: s.All, Path: m.Path.String()}
+}
+
+// params are the parameters of the path that expressions ask for.
+func (s *Spec) params() []string {
+	var out []string
+	for _, r := range s.All {
+		for _, e := range r.CEL {
+			out = append(out, e.params...)
+		}
+	}
+	return out
+}
+
+// CheckMatch implements feature.MatchChecker.
+func (s *Spec) CheckMatch(m model.Match, at policy.At, p *policy.Problems) {
+	for _, name := range s.params() {
+		if name != "" && !slices.Contains(m.Path.Params(), name) {
+			p.Suggestf(at, policy.CodeReference, "write {"+name+"} in the match", "authorize asks for request.params.%s, which the match %s does not have", name, m.Path)
+		}
+	}
+}
 
 // Join implements feature.Joiner: both must pass, the farther first.
 func (s *Spec) Join(farther feature.Spec) feature.Spec {
@@ -136,7 +174,7 @@ func (s *Spec) Join(farther feature.Spec) feature.Spec {
 
 // CheckCompanions implements feature.CompanionChecker.
 func (s *Spec) CheckCompanions(all []feature.Spec, at policy.At, p *policy.Problems) {
-	if !s.AtRuntime() {
+	if !slices.ContainsFunc(s.All, Requirement.needsIdentity) {
 		return
 	}
 	for _, other := range all {
@@ -150,6 +188,8 @@ func (s *Spec) CheckCompanions(all []feature.Spec, at policy.At, p *policy.Probl
 var (
 	_ feature.Joiner           = (*Spec)(nil)
 	_ feature.Checker          = (*Spec)(nil)
+	_ feature.MatchChecker     = (*Spec)(nil)
+	_ feature.MatchResolver    = (*Spec)(nil)
 	_ feature.RuntimeDecider   = (*Spec)(nil)
 	_ feature.CompanionChecker = (*Spec)(nil)
 	_ policy.Unmarshaler       = (*Spec)(nil)

@@ -11,10 +11,11 @@ import (
 )
 
 // Check implements feature.Checker: an enforced requirement that is not met wins over one that is only tried out.
-func (s *Spec) Check(_ context.Context, _ *feature.Request, id *feature.Identity) feature.Decision {
+func (s *Spec) Check(ctx context.Context, r *feature.Request, id *feature.Identity) feature.Decision {
 	var shadow feature.Decision
+	in := &input{request: r, identity: id, pattern: s.Path}
 	for _, one := range s.All {
-		d := one.check(id)
+		d := one.check(ctx, in)
 		switch {
 		case d.Status == 0:
 		case one.Mode == modeShadow:
@@ -27,10 +28,21 @@ func (s *Spec) Check(_ context.Context, _ *feature.Request, id *feature.Identity
 	return shadow
 }
 
-func (r Requirement) check(id *feature.Identity) feature.Decision {
-	if !r.needsIdentity() {
-		return feature.Decision{}
+func (r Requirement) check(ctx context.Context, in *input) feature.Decision {
+	if r.needsIdentity() {
+		if d := r.checkIdentity(in.identity); d.Status != 0 {
+			return d
+		}
 	}
+	for _, e := range r.CEL {
+		if d := e.check(ctx, in); d.Status != 0 {
+			return d
+		}
+	}
+	return feature.Decision{}
+}
+
+func (r Requirement) checkIdentity(id *feature.Identity) feature.Decision {
 	switch {
 	case id.User == "":
 		return feature.Decision{Status: http.StatusUnauthorized, Reason: "missing", Detail: "A token is needed.", Challenge: `Bearer realm="sluice"`}
