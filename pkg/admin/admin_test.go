@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -315,7 +314,7 @@ func TestWhoMayAsk(t *testing.T) {
 		{"a foreign image", "localhost:18080", http.Header{"Sec-Fetch-Site": {"cross-site"}}, 403},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := local(httptest.NewRequest("GET", "/v1/objects", nil))
+			r := admin.Trusted(httptest.NewRequest("GET", "/v1/objects", nil))
 			r.Host = c.host
 			for name, values := range c.header {
 				r.Header[name] = values
@@ -327,12 +326,6 @@ func TestWhoMayAsk(t *testing.T) {
 			}
 		})
 	}
-}
-
-// local is a request that came by loopback.
-func local(r *http.Request) *http.Request {
-	at := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 18080}
-	return r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, at))
 }
 
 func TestBadRequests(t *testing.T) {
@@ -610,7 +603,7 @@ func FuzzRequests(f *testing.F) {
 	s := newSite(f)
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, path := range []string{"/v1/apply", "/v1/plan", "/v1/explain", "/v1/rollback", "/v1/import"} {
-			r := local(httptest.NewRequest("POST", path, strings.NewReader(body)))
+			r := admin.Trusted(httptest.NewRequest("POST", path, strings.NewReader(body)))
 			r.Host = "localhost"
 			r.Header.Set("content-type", "application/json")
 			w := httptest.NewRecorder()
