@@ -55,7 +55,7 @@ type Result struct {
 // Block is one feature's block that holds.
 type Block struct {
 	Feature string `json:"feature"`
-	// Level is gateway, service, route or rule; default when nobody wrote it.
+	// Level is gateway, service, route or rule; default when nobody wrote it, joined when a nearer block holds beside it.
 	Level string `json:"level"`
 	// From is the file:line where it was written, Via the Policy it came through.
 	From   string          `json:"from,omitempty"`
@@ -173,7 +173,7 @@ func (out *Result) taken(g *model.Gateway, route *model.Route, r model.Request) 
 	out.Rule, out.Origin, out.Match = route.Name, route.Origin, Describe(route.Match)
 	out.Params = params(route.Match.Path, r.Path)
 	for _, a := range route.Attachments {
-		out.Blocks = append(out.Blocks, block(a))
+		out.Blocks = append(out.Blocks, blocks(a)...)
 	}
 	total := uint32(0)
 	for _, b := range route.Backends {
@@ -182,6 +182,32 @@ func (out *Result) taken(g *model.Gateway, route *model.Route, r model.Request) 
 	for _, b := range route.Backends {
 		out.Services = append(out.Services, Service{Name: b.Service, Share: 100 * float64(b.Weight) / float64(max(total, 1)), Endpoints: endpoints(g, b.Cluster)})
 	}
+}
+
+// joined is a block that blocks farther away have joined.
+type joined interface {
+	// Parts are the blocks as they were written, the nearest last.
+	Parts() []model.Attachment
+}
+
+// LevelJoined is the level of a block that a nearer one has joined, and that holds beside it.
+const LevelJoined = "joined"
+
+// blocks are one attachment, or each of those that it was joined of.
+func blocks(a model.Attachment) []Block {
+	j, ok := a.Spec.(joined)
+	if !ok || len(j.Parts()) < 2 {
+		return []Block{block(a)}
+	}
+	var out []Block
+	for i, part := range j.Parts() {
+		part.Level = LevelJoined
+		if i == len(j.Parts())-1 {
+			part.Level, part.Via = a.Level, a.Via
+		}
+		out = append(out, block(part))
+	}
+	return out
 }
 
 func block(a model.Attachment) Block {

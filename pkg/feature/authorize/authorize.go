@@ -41,6 +41,8 @@ type Requirement struct {
 	Sources     []string          `json:"sources,omitempty" jsonschema_description:"Addresses and ranges (10.0.0.0/8, 2001:db8::/32) that clients may call from; which address is the client's, clientAddress says."`
 	CEL         Expressions       `json:"cel,omitempty" jsonschema_description:"A condition in the Common Expression Language over identity and request, or several: all must be true."`
 	Mode        string            `json:"mode,omitempty" jsonschema:"enum=enforce,enum=shadow" jsonschema_description:"enforce, the default, or shadow: what would be refused is logged, and goes on."`
+
+	from string // where it was written: file:line
 }
 
 // modeShadow only logs what would be refused.
@@ -59,38 +61,6 @@ const (
 	reasonSource     = "source"
 )
 
-// Words is a list of which all are needed, or several of which one is.
-type Words struct {
-	All   []string `json:"all,omitempty" jsonschema_description:"All are needed."`
-	AnyOf []string `json:"anyOf,omitempty" jsonschema_description:"One is needed."`
-}
-
-// IsZero tells whether nothing is needed.
-func (w Words) IsZero() bool { return len(w.All)+len(w.AnyOf) == 0 }
-
-// UnmarshalNode reads a list, a single word, or the long form.
-func (w *Words) UnmarshalNode(at policy.At, p *policy.Problems) {
-	switch at.Node.Kind {
-	case policy.Scalar:
-		w.All = []string{at.Node.Value}
-	case policy.List:
-		policy.Decode(at, &w.All, p)
-	default:
-		type plain Words
-		policy.Decode(at, (*plain)(w), p)
-	}
-	if w.IsZero() || slices.Contains(w.All, "") || slices.Contains(w.AnyOf, "") {
-		p.Suggestf(at, policy.CodeValue, "name what is needed, or leave the field out", "%s is empty, or holds an empty word", at.Path)
-	}
-}
-
-// JSONSchema describes all forms.
-func (Words) JSONSchema() *jsonschema.Schema {
-	type plain Words
-	word := &jsonschema.Schema{Type: "string"}
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{word, {Type: "array", Items: word}, policy.TypeSchema(plain{})}}
-}
-
 // UnmarshalNode reads the one requirement that a block is as written.
 func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
 	for _, other := range []string{"when", "condition", "expression"} {
@@ -101,6 +71,7 @@ func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
 	}
 	var one Requirement
 	policy.Decode(at, &one, p)
+	one.from = at.String()
 	s.All = []Requirement{one}
 }
 
@@ -172,6 +143,15 @@ func (s *Spec) Join(farther feature.Spec) feature.Spec {
 	return &Spec{All: slices.Concat(farther.(*Spec).All, s.All)}
 }
 
+// Parts are the blocks that have joined, as they were written and where, the nearest last.
+func (s *Spec) Parts() []model.Attachment {
+	var out []model.Attachment
+	for _, r := range s.All {
+		out = append(out, model.Attachment{Feature: Feature{}.Info().Name, Spec: r, From: r.from})
+	}
+	return out
+}
+
 // CheckCompanions implements feature.CompanionChecker.
 func (s *Spec) CheckCompanions(all []feature.Spec, at policy.At, p *policy.Problems) {
 	if !slices.ContainsFunc(s.All, Requirement.needsIdentity) {
@@ -193,5 +173,4 @@ var (
 	_ feature.RuntimeDecider   = (*Spec)(nil)
 	_ feature.CompanionChecker = (*Spec)(nil)
 	_ policy.Unmarshaler       = (*Spec)(nil)
-	_ policy.Unmarshaler       = (*Words)(nil)
 )

@@ -27,7 +27,7 @@ func BenchmarkCheck(b *testing.B) {
 	}
 	id := &feature.Identity{User: "alice", Plan: "gold", Permissions: []string{"a", "b", "place_orders"}, Claims: map[string]any{"tenant": "acme", "level": 3.0}}
 	for _, c := range []struct{ name, body string }{
-		{"permissions", `{"all":[{"permissions":{"all":["place_orders"]}}]}`},
+		{"permissions", `{"all":[{"permissions":["place_orders"]}]}`},
 		{"path", `{"all":[{"cel":["request.path == '/users/' + identity.user + '/orders'"]}]}`},
 		{"params", `{"path":"/users/{id}/orders","all":[{"cel":["request.params.id == identity.user"]}]}`},
 		{"four-terms", `{"all":[{"cel":["identity.plan == 'gold' && 'place_orders' in identity.permissions && has(identity.claims.tenant) && identity.claims.tenant == request.headers['x-tenant']"]}]}`},

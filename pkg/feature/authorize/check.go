@@ -62,16 +62,6 @@ func forbidden(reason, detail, challenge string) feature.Decision {
 	return feature.Decision{Status: http.StatusForbidden, Reason: reason, Detail: detail, Challenge: challenge}
 }
 
-// metBy tells whether a caller who has these words has those that are needed.
-func (w Words) metBy(has []string) bool {
-	for _, needed := range w.All {
-		if !slices.Contains(has, needed) {
-			return false
-		}
-	}
-	return len(w.AnyOf) == 0 || slices.ContainsFunc(w.AnyOf, func(one string) bool { return slices.Contains(has, one) })
-}
-
 func (r Requirement) claimsMetBy(claims map[string]any) bool {
 	for name, wanted := range r.Claims {
 		if !holds(claim(claims, name), wanted) {
