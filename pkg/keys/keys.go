@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-gateway/sluice/pkg/fetch"
 	"github.com/sluice-gateway/sluice/pkg/model"
 )
 
@@ -68,7 +69,7 @@ func New(c Config) *Keeper {
 		c.Getenv = os.Getenv
 	}
 	k := &Keeper{
-		cfg: c, client: newClient(), changed: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		cfg: c, client: fetch.NewClient(), changed: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		items: map[string]*item{}, saved: map[string]savedItem{},
 	}
 	k.load()
@@ -212,7 +213,7 @@ func (k *Keeper) fetch(ctx context.Context, chosen func(*item) bool) {
 
 // try fetches one, and tells whether it is another than before.
 func (k *Keeper) try(ctx context.Context, i *item) (changed bool) {
-	ctx, cancel := context.WithTimeout(ctx, 2*fetchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*fetch.DefaultTimeout)
 	defer cancel()
 	body, err := k.read(ctx, i.source)
 	if err == nil {
