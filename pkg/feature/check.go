@@ -26,6 +26,11 @@ type (
 		// AtRuntime tells whether this one has: a route where none has is never asked the agent about.
 		AtRuntime() bool
 	}
+	// Waiter is a Checker that may have to ask others. Envoy waits that much longer for its decision.
+	Waiter interface {
+		// Waits is how long its check may take, 0 for one that asks nobody.
+		Waits() time.Duration
+	}
 	// DataUser is a resolved block whose checks need data that the control plane fetches and agents are given.
 	DataUser interface {
 		Data() []model.Data
@@ -61,6 +66,8 @@ type Request struct {
 	// Certificate is the one that the client has shown, which its listener has verified; nil when it has shown none, or
 	// when that has expired since. It is shared.
 	Certificate *x509.Certificate
+	// Asker asks servers that policies name; see package fetch.
+	Asker *http.Client
 	// Now is when the check began.
 	Now time.Time
 	// Data is what DataParser made of the data of this name; nil when there is none yet.

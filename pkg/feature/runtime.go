@@ -53,6 +53,7 @@ type runtimeBlock struct {
 func Runtime(attachments []model.Attachment) (*model.Runtime, error) {
 	var blocks []runtimeBlock
 	var data []model.Data
+	waits := time.Duration(0)
 	for _, a := range attachments {
 		if !atRuntime(a.Spec) {
 			continue
@@ -65,6 +66,9 @@ func Runtime(attachments []model.Attachment) (*model.Runtime, error) {
 		if u, ok := a.Spec.(DataUser); ok {
 			data = append(data, u.Data()...)
 		}
+		if w, ok := a.Spec.(Waiter); ok {
+			waits += w.Waits()
+		}
 	}
 	if blocks == nil {
 		return nil, nil
@@ -73,7 +77,7 @@ func Runtime(attachments []model.Attachment) (*model.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &model.Runtime{Digest: PolicyDigest(body), Body: body, Data: data}, nil
+	return &model.Runtime{Digest: PolicyDigest(body), Body: body, Data: data, Waits: waits}, nil
 }
 
 func atRuntime(spec any) bool {
@@ -175,13 +179,8 @@ func agentFilter() Filter {
 	return Filter{
 		Name: AgentFilter,
 		Config: &extauthzv3.ExtAuthz{
-			TransportApiVersion: corev3.ApiVersion_V3,
-			Services: &extauthzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{
-				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: AgentCluster}},
-				Timeout:         durationpb.New(agentTimeout),
-				// Where the request really comes from: what ext_authz tells by itself is the peer's address.
-				InitialMetadata: []*corev3.HeaderValue{{Key: ClientMetadata, Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}},
-			}},
+			TransportApiVersion:    corev3.ApiVersion_V3,
+			Services:               &extauthzv3.ExtAuthz_GrpcService{GrpcService: agentService(0)},
 			StatusOnError:          &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 			IncludePeerCertificate: true,
 		},
@@ -189,9 +188,21 @@ func agentFilter() Filter {
 	}
 }
 
-// AskAgent makes a route ask the agent to decide by the policy of that digest.
-func AskAgent(out *routev3.Route, digest string) error {
-	return Enable(out, AgentFilter, &extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{
-		CheckSettings: &extauthzv3.CheckSettings{ContextExtensions: map[string]string{PolicyExtension: digest}},
-	}})
+// agentService is the agent, which may take so much longer than it does when it asks nobody.
+func agentService(waits time.Duration) *corev3.GrpcService {
+	return &corev3.GrpcService{
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: AgentCluster}},
+		Timeout:         durationpb.New(agentTimeout + waits),
+		// Where the request really comes from: what ext_authz tells by itself is the peer's address.
+		InitialMetadata: []*corev3.HeaderValue{{Key: ClientMetadata, Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}},
+	}
+}
+
+// AskAgent makes a route ask the agent to decide by its policy.
+func AskAgent(out *routev3.Route, r *model.Runtime) error {
+	settings := &extauthzv3.CheckSettings{ContextExtensions: map[string]string{PolicyExtension: r.Digest}}
+	if r.Waits > 0 {
+		settings.ServiceOverride = &extauthzv3.CheckSettings_GrpcService{GrpcService: agentService(r.Waits)}
+	}
+	return Enable(out, AgentFilter, &extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{CheckSettings: settings}})
 }

@@ -2,7 +2,10 @@
 // reference followed, every list in its final order. It knows no YAML, no protobuf and no Consul.
 package model
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Config is everything that one site's policies mean.
 type Config struct {
@@ -112,6 +115,8 @@ type Runtime struct {
 	Body []byte
 	// Data is what they need beside themselves.
 	Data []Data
+	// Waits is how long agents may wait for others before they decide.
+	Waits time.Duration
 }
 
 // Data is something that the control plane fetches for agents, such as the keys of an issuer. One of the ways to get

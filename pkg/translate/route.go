@@ -182,7 +182,7 @@ func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
 		out.Action = &routev3.Route_Route{Route: forward(r.Backends)}
 	}
 	if r.Runtime != nil {
-		if err := feature.AskAgent(out, r.Runtime.Digest); err != nil {
+		if err := feature.AskAgent(out, r.Runtime); err != nil {
 			return nil, err
 		}
 	}

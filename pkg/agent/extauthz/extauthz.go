@@ -26,6 +26,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/pkg/agent"
 	"github.com/sluice-gateway/sluice/pkg/feature"
+	"github.com/sluice-gateway/sluice/pkg/fetch"
 )
 
 // DefaultMost is how many checks run at once before further ones are refused.
@@ -38,6 +39,7 @@ type Server struct {
 	log       *slog.Logger
 	slots     chan struct{}
 	now       func() time.Time
+	client    *http.Client
 	clients   *certificates
 	decisions *prometheus.CounterVec
 }
@@ -48,7 +50,7 @@ func New(h *agent.Holder, log *slog.Logger, most int) *Server {
 		most = DefaultMost
 	}
 	return &Server{
-		holder: h, log: log, slots: make(chan struct{}, most), now: time.Now, clients: newCertificates(log),
+		holder: h, log: log, slots: make(chan struct{}, most), now: time.Now, client: fetch.NewClient(), clients: newCertificates(log),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_authz_decisions_total", Help: "Requests decided on by the agent, by result and reason.",
 		}, []string{"result", "reason"}),
@@ -110,7 +112,8 @@ func undecided(reason string) feature.Decision {
 func (s *Server) request(ctx context.Context, in *authv3.CheckRequest) *feature.Request {
 	r, now := in.GetAttributes().GetRequest().GetHttp(), s.now()
 	return &feature.Request{
-		Method: r.GetMethod(), Host: r.GetHost(), Path: r.GetPath(), Headers: r.GetHeaders(), Now: now, Data: s.holder.Data, Client: client(ctx),
+		Method: r.GetMethod(), Host: r.GetHost(), Path: r.GetPath(), Headers: r.GetHeaders(), Now: now, Data: s.holder.Data,
+		Client: client(ctx), Asker: s.client,
 		Certificate: s.clients.valid(in.GetAttributes().GetSource().GetCertificate(), now),
 	}
 }
