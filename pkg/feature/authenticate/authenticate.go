@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/invopop/jsonschema"
 
@@ -31,10 +32,15 @@ func (Feature) Kinds() []feature.Kind {
 	return []feature.Kind{{Name: KindIssuer, Summary: "Who signs tokens, by which keys, and what their claims mean.", New: newIssuer}}
 }
 
-// ParseData implements feature.DataParser: the data of an issuer is its key set.
+// ParseData implements feature.DataParser.
 func (Feature) ParseData(name string, body []byte) (any, error) {
-	if strings.HasPrefix(name, issuerData) {
+	switch {
+	case strings.HasPrefix(name, issuerData):
 		return ParseKeySet(body)
+	case strings.HasPrefix(name, introspectionData):
+		return newIntrospector(body)
+	case strings.HasPrefix(name, basicData):
+		return parsePasswords(body)
 	}
 	return nil, fmt.Errorf("%q is not data of this version", name)
 }
@@ -153,6 +159,19 @@ func (s *Spec) Data() []model.Data {
 	return out
 }
 
+// Waits implements feature.Waiter.
+func (s *Spec) Waits() time.Duration {
+	out := time.Duration(0)
+	for _, w := range s.AnyOf {
+		for _, m := range w.methods() {
+			if slow, ok := m.(waiter); ok {
+				out += slow.waits()
+			}
+		}
+	}
+	return out
+}
+
 // AtRuntime implements feature.RuntimeDecider: none asks nobody.
 func (s *Spec) AtRuntime() bool { return !s.None }
 
@@ -170,4 +189,5 @@ var (
 	_ feature.RuntimeDecider  = (*Spec)(nil)
 	_ feature.Authenticator   = (*Spec)(nil)
 	_ policy.Unmarshaler      = (*Spec)(nil)
+	_ feature.Waiter          = (*Spec)(nil)
 )

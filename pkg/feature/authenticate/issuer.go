@@ -15,9 +15,10 @@ const KindIssuer = "Issuer"
 // Issuer is who signs tokens, by which keys, and what their claims mean.
 type Issuer struct {
 	Issuer        string          `json:"issuer" jsonschema:"required" jsonschema_description:"The value of the claim iss, exactly."`
-	Audiences     []string        `json:"audiences" jsonschema:"required" jsonschema_description:"A token is taken that names one of these in its claim aud."`
+	Audiences     []string        `json:"audiences,omitempty" jsonschema_description:"Required, but beside introspection. A token is taken that names one of these in its claim aud."`
 	JWKS          *Keys           `json:"jwks,omitempty" jsonschema_description:"Where its keys are."`
 	Discovery     string          `json:"discovery,omitempty" jsonschema_description:"The issuer's URL, below which its OpenID Connect discovery document names its keys; it must equal issuer."`
+	Introspection *Introspection  `json:"introspection,omitempty" jsonschema_description:"Asks the issuer about each token (RFC 7662), for tokens that only it can read. audiences may then be left out."`
 	Claims        Claims          `json:"claims,omitzero" jsonschema_description:"Which claims say who is calling."`
 	Algorithms    []string        `json:"algorithms,omitempty" jsonschema_description:"The signatures that are taken, of RS256 to RS512, PS256 to PS512, ES256 to ES512 and EdDSA; all of them when left out."`
 	Skew          policy.Duration `json:"skew,omitempty" jsonschema_description:"How far clocks may differ; 60s when left out, at most 5m."`
@@ -53,7 +54,7 @@ const maxSkew = 300e9
 
 // Validate implements feature.Spec.
 func (i *Issuer) Validate(at policy.At, p *policy.Problems) {
-	if len(i.Audiences) == 0 && at.Node.Get("audiences") != nil || slices.Contains(i.Audiences, "") {
+	if len(i.Audiences) == 0 && i.Introspection == nil || slices.Contains(i.Audiences, "") {
 		p.Suggestf(at.Field("audiences"), policy.CodeRequired, "name what tokens for this gateway carry in aud", "without an audience any token of the issuer would be taken, whoever it was made for")
 	}
 	if i.Issuer == "" && at.Node.Get("issuer") != nil {
@@ -81,9 +82,13 @@ func (i *Issuer) validateKeys(at policy.At, p *policy.Problems) {
 			said++
 		}
 	}
+	if i.Introspection != nil {
+		said++
+		i.Introspection.validate(at.Field("introspection"), p)
+	}
 	switch {
 	case said != 1:
-		p.Suggestf(at, policy.CodeRequired, "write jwks: {url: …}, {file: …}, {env: …} or {inline: …}, or discovery: …", "an Issuer says in one way where its keys are")
+		p.Suggestf(at, policy.CodeRequired, "write jwks: {url: …}, {file: …}, {env: …} or {inline: …}, or discovery: …, or introspection: …", "an Issuer says in one way where its keys are")
 	case k.URL != "":
 		checkURL(at.Field("jwks").Field("url"), k.URL, p)
 	case i.Discovery != "":
@@ -121,6 +126,9 @@ func (i *Issuer) named(name string) NamedIssuer {
 	d := model.Data{Name: issuerData + name, Discovery: i.Discovery}
 	if i.JWKS != nil {
 		d.URL, d.File, d.Env, d.Inline = i.JWKS.URL, i.JWKS.File, i.JWKS.Env, i.JWKS.Inline
+	}
+	if n := i.Introspection; n != nil {
+		d.Name, d.File, d.Env = introspectionData+name, n.Secret.File, n.Secret.Env
 	}
 	out := NamedIssuer{Data: d.Name, Issuer: *i, data: d}
 	out.JWKS, out.Discovery = nil, ""

@@ -2,6 +2,7 @@ package authenticate
 
 import (
 	"context"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/invopop/jsonschema"
@@ -51,6 +52,9 @@ func (t *Tokens) resolve(at policy.At, l feature.Lookup, p *policy.Problems) *To
 			p.Errorf(here, policy.CodeConflict, "the Issuers %s and %s have the same issuer %q: a token's own could not be told", other, name, issuer.Issuer)
 		}
 		seen[issuer.Issuer] = name
+		if issuer.Introspection != nil && out.introspecting(nil) != nil {
+			p.Errorf(here, policy.CodeConflict, "a second Issuer with introspection: which one an opaque token belongs to could not be told")
+		}
 		out.Issuers = append(out.Issuers, issuer.named(name))
 	}
 	return out
@@ -77,16 +81,27 @@ func (t tokensFrom) data() []model.Data {
 	return out
 }
 
-func (t tokensFrom) check(_ context.Context, r *feature.Request, id *feature.Identity) feature.Decision {
+func (t tokensFrom) waits() time.Duration {
+	if i := t.introspecting(nil); i != nil {
+		return i.Introspection.asking()
+	}
+	return 0
+}
+
+func (t tokensFrom) check(ctx context.Context, r *feature.Request, id *feature.Identity) feature.Decision {
 	raw, f := t.from.find(r)
 	if f != nil {
 		return refused(f)
 	}
-	issuer, claims, d := t.verify(r, raw)
+	issuer, claims, d := t.verify(ctx, r, raw)
 	if !d.Allowed() {
 		return d
 	}
-	f = issuer.valid(claims, r.Now)
+	if issuer.Introspection != nil {
+		f = issuer.introspectedClaims(claims, r.Now)
+	} else {
+		f = issuer.valid(claims, r.Now)
+	}
 	if f == nil {
 		f = issuer.Claims.identify(claims, id)
 	}
@@ -99,7 +114,7 @@ func (t tokensFrom) check(_ context.Context, r *feature.Request, id *feature.Ide
 
 // verify gives the claims of a token whose signature is right, and whose it is. One that was verified not long ago is
 // not taken apart again.
-func (t *Tokens) verify(r *feature.Request, raw string) (*NamedIssuer, jwt.MapClaims, feature.Decision) {
+func (t *Tokens) verify(ctx context.Context, r *feature.Request, raw string) (*NamedIssuer, jwt.MapClaims, feature.Decision) {
 	sum := sumOf(raw)
 	for i := range t.Issuers {
 		set, _ := r.Data(t.Issuers[i].Data).(*KeySet)
@@ -111,6 +126,10 @@ func (t *Tokens) verify(r *feature.Request, raw string) (*NamedIssuer, jwt.MapCl
 		}
 	}
 	u, f := parseToken(raw)
+	if asked := t.introspecting(u); asked != nil {
+		claims, d := asked.introspect(ctx, r, raw)
+		return asked, claims, d
+	}
 	if f != nil {
 		return nil, nil, refused(f)
 	}

@@ -97,12 +97,17 @@ func readHeader(fields map[string]any) (h header, f *fault) {
 	return h, nil
 }
 
-// decodeObject reads one part of a token: a JSON object without two fields of one name.
+// decodeObject reads one part of a token.
 func decodeObject(part string) (map[string]any, error) {
 	text, err := base64.RawURLEncoding.Strict().DecodeString(part)
 	if err != nil {
 		return nil, err
 	}
+	return object(text)
+}
+
+// object reads a JSON object without two fields of one name.
+func object(text []byte) (map[string]any, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := unique(d, 0); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/model"
@@ -22,11 +23,15 @@ type method interface {
 	check(ctx context.Context, r *feature.Request, id *feature.Identity) feature.Decision
 }
 
+// waiter is a method whose check asks others, or is slow by intent.
+type waiter interface{ waits() time.Duration }
+
 // Way is one way to authenticate: every method that it names must succeed.
 type Way struct {
 	JWT  *Tokens `json:"jwt,omitempty" jsonschema_description:"The Issuer whose tokens are taken, or several of which the token's own is chosen."`
 	From From    `json:"from,omitzero" jsonschema_description:"Where the token is; the header Authorization, after the word Bearer, when left out."`
 
+	Basic       *Basic        `json:"basic,omitempty" jsonschema_description:"Names and passwords of a handful of users: a file with lines of user:hash, as htpasswd -B writes them."`
 	Certificate *Certificates `json:"certificate,omitempty" jsonschema_description:"A client certificate that a listener with clientCA has verified: any, names that it must have, or the long form."`
 }
 
@@ -36,6 +41,9 @@ func (w *Way) methods() []method {
 	var out []method
 	if w.JWT != nil {
 		out = append(out, tokensFrom{w.JWT, w.From})
+	}
+	if w.Basic != nil {
+		out = append(out, w.Basic)
 	}
 	if w.Certificate != nil {
 		out = append(out, w.Certificate)
@@ -50,6 +58,10 @@ func (w *Way) validate(at policy.At, p *policy.Problems) {
 	}
 	for _, m := range methods {
 		m.validate(at, p)
+	}
+	if w.JWT != nil && w.Basic != nil && w.From == (From{}) {
+		p.Suggestf(at.Field("basic"), policy.CodeConflict, "write from: for the token, or anyOf: with both",
+			"the header Authorization holds a token or a password, not both")
 	}
 }
 
