@@ -75,6 +75,21 @@ func (t TLS) transportSocket(priorities [][]address) any {
 	return socket
 }
 
+// watched has Envoy read files again when anything is moved into their folder: the file itself, or a link on the way to it.
+func watched(secret map[string]any, file string) map[string]any {
+	secret["watched_directory"] = map[string]any{"path": filepath.Dir(file)}
+	return secret
+}
+
+// rotating is a certificate that is read again. Where certificate and key are in folders of their own, Envoy watches each
+// file by itself.
+func (t TLS) rotating() map[string]any {
+	if filepath.Dir(t.Certificate) != filepath.Dir(t.Key) {
+		return t.certificate()
+	}
+	return watched(t.certificate(), t.Certificate)
+}
+
 func (t TLS) certificate() map[string]any {
 	return map[string]any{"certificate_chain": file(t.Certificate), "private_key": file(t.Key)}
 }
@@ -94,8 +109,8 @@ func (t TLS) Secrets() (map[string][]byte, error) {
 	}
 	out := map[string][]byte{}
 	for name, secret := range map[string]map[string]any{
-		secretCertificate: {"tls_certificate": t.certificate()},
-		secretCA:          {"validation_context": map[string]any{"trusted_ca": file(t.CA)}},
+		secretCertificate: {"tls_certificate": t.rotating()},
+		secretCA:          {"validation_context": watched(map[string]any{"trusted_ca": file(t.CA)}, t.CA)},
 	} {
 		secret["@type"] = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 		secret["name"] = name

@@ -22,10 +22,12 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/agent"
 	"github.com/sluice-gateway/sluice/pkg/agent/extauthz"
+	"github.com/sluice-gateway/sluice/pkg/certs"
 )
 
 type agentOptions struct {
 	log                   logFlags
+	proof                 nodeFlags
 	gateway, node         string
 	servers               []string
 	listen, metrics, file string
@@ -42,20 +44,25 @@ func newAgentCommand(a *app) *cobra.Command {
 		Short: "Run the agent beside an Envoy",
 		Long: `Runs the part of a gateway that decides on requests beside an Envoy: whether a caller's credentials hold, and what it may
 do. It follows the control plane, keeps the last good copy of what it decides by in a file, and goes on, and starts, while
-the control plane is away. Without an agent, routes that need one answer 503.`,
+the control plane is away. Without an agent, routes that need one answer 503.
+
+To a control plane on another host it proves itself with the certificate of the Envoy beside it, which sluice certs node
+makes. The files are read again when they change.`,
 		Example: `  sluice agent --gateway edge
-  sluice agent --gateway edge --xds 127.0.0.1:18000 --listen-agent unix:/run/sluice/agent.sock`,
+  sluice agent --gateway edge --xds 127.0.0.1:18000 --listen-agent unix:/run/sluice/agent.sock
+  sluice agent --gateway edge --xds sluice.internal:18000 --cert edge-1.crt --key edge-1.key --ca ca.crt`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), a, o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.gateway, "gateway", "", "the Gateway whose Envoy it stands beside (required)")
-	f.StringVar(&o.node, "node", "", "its own id (default: agent- and the host's name)")
-	f.StringArrayVar(&o.servers, "xds", nil, "a sluice serve, host:port on loopback or unix:/path, in the order they are tried; may be repeated (default "+envoy.DefaultServer+")")
+	f.StringVar(&o.node, "node", "", "its own id (default: agent- and the node that its certificate names, or the host's name)")
+	f.StringArrayVar(&o.servers, "xds", nil, "a sluice serve, host:port or unix:/path, on other hosts only with a certificate; in the order they are tried; may be repeated (default "+envoy.DefaultServer+")")
 	f.StringVar(&o.listen, "listen-agent", envoy.DefaultAgent, "where Envoy asks it: a loopback host:port or unix:/path (SLUICE_LISTEN_AGENT)")
 	f.StringVar(&o.metrics, "listen-metrics", defaultAgentMetrics, "where /metrics is: a loopback host:port or unix:/path")
 	f.StringVar(&o.file, "copy", "", "the file of the last good copy (default: $STATE_DIRECTORY/agent-GATEWAY.copy, below /var/lib/sluice for root, else ~/.local/state/sluice)")
 	f.IntVar(&o.most, "max-checks", extauthz.DefaultMost, "how many requests are decided on at once; further ones are answered 503")
+	o.proof.add(cmd)
 	o.log.add(cmd)
 	return cmd
 }
@@ -68,7 +75,11 @@ func runAgent(ctx context.Context, a *app, o agentOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := a.agentDefaults(&o); err != nil {
+	known, err := o.proof.credentials(log)
+	if err != nil {
+		return err
+	}
+	if err := a.agentDefaults(&o, known); err != nil {
 		return err
 	}
 	lis, err := admin.Listen(ctx, "--listen-agent", o.listen)
@@ -80,7 +91,7 @@ func runAgent(ctx context.Context, a *app, o agentOptions) error {
 		return errors.Join(err, lis.Close())
 	}
 	holder := agent.NewHolder(a.features)
-	client := &agent.Client{Holder: holder, Gateway: o.gateway, Node: o.node, Servers: o.servers, File: o.file, Log: log}
+	client := &agent.Client{Holder: holder, Gateway: o.gateway, Node: o.node, Servers: o.servers, File: o.file, Log: log, Credentials: o.proof.dial(known)}
 	if err := client.Load(); err != nil {
 		log.Warn("the last good copy is not taken; what needs it is refused until the control plane answers", "error", err)
 	}
@@ -89,25 +100,26 @@ func runAgent(ctx context.Context, a *app, o agentOptions) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return client.Run(ctx) })
 	g.Go(func() error { return server.Run(ctx, lis) })
-	g.Go(func() error { return serveMetrics(ctx, metrics, server.Metrics()) })
+	own := []prometheus.Collector{server.Metrics()}
+	if known != nil {
+		g.Go(func() error { return known.Run(ctx) })
+		own = append(own, certs.Collector(known))
+	}
+	g.Go(func() error { return serveMetrics(ctx, metrics, own...) })
 	return g.Wait()
 }
 
-func (a *app) agentDefaults(o *agentOptions) error {
+func (a *app) agentDefaults(o *agentOptions, known *certs.Credentials) error {
 	if len(o.servers) == 0 {
 		o.servers = []string{envoy.DefaultServer}
 	}
 	for _, server := range o.servers {
-		if err := checkHere(server); err != nil {
+		if err := checkServer(server, known != nil); err != nil {
 			return err
 		}
 	}
-	if o.node == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("the host has no name (%w): give --node", err)
-		}
-		o.node = "agent-" + host
+	if err := o.nameNode(known); err != nil {
+		return err
 	}
 	if o.file != "" {
 		return nil
@@ -120,8 +132,28 @@ func (a *app) agentDefaults(o *agentOptions) error {
 	return os.MkdirAll(dir, 0o700)
 }
 
-// checkHere refuses servers on other hosts: nothing would secure what they say.
-func checkHere(server string) error {
+// nameNode finds the agent's own id, and holds it against its certificate.
+func (o *agentOptions) nameNode(known *certs.Credentials) error {
+	if o.node == "" && known != nil {
+		if identity, err := certs.NodeOf(known.Own()); err == nil && identity.Node != "" {
+			o.node = certs.AgentPrefix + identity.Node
+		}
+	}
+	if o.node == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("the host has no name (%w): give --node", err)
+		}
+		o.node = certs.AgentPrefix + host
+	}
+	if known == nil {
+		return nil
+	}
+	return o.proof.check(known, o.gateway, o.node)
+}
+
+// checkServer refuses servers on other hosts where nothing would secure what they say.
+func checkServer(server string, secured bool) error {
 	if strings.HasPrefix(server, "unix:") {
 		return nil
 	}
@@ -129,16 +161,17 @@ func checkHere(server string) error {
 	if err != nil {
 		return fmt.Errorf("--xds: %q is neither host:port nor unix:/path", server)
 	}
-	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--xds: %s is not on this host: agents have no TLS yet, so run the control plane here, or bring it here through SSH or a proxy", server)
+	if ip, err := netip.ParseAddr(host); !secured && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--xds: %s is not on this host: give --cert, --key and --ca, which sluice certs node makes", server)
 	}
 	return nil
 }
 
 // serveMetrics shows metrics until ctx ends.
-func serveMetrics(ctx context.Context, lis net.Listener, own prometheus.Collector) error {
+func serveMetrics(ctx context.Context, lis net.Listener, own ...prometheus.Collector) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), own)
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(own...)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}

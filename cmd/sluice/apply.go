@@ -169,11 +169,9 @@ func (a *app) printApplied(w io.Writer, r *admin.ApplyResult) {
 }
 
 func (a *app) printDelivery(w io.Writer, r *admin.ApplyResult) {
-	synced := 0
 	for _, e := range r.Envoys {
 		switch e.State {
 		case xds.Synced:
-			synced++
 		case xds.Refused:
 			for _, f := range e.Refusals {
 				fmt.Fprintf(w, "%s %s refuses %s %s: %s\n", a.paint(a.terminal, red, "refused:"), e.Node, f.Type, f.Name, f.Reason)
@@ -187,8 +185,27 @@ func (a *app) printDelivery(w io.Writer, r *admin.ApplyResult) {
 		fmt.Fprintln(w, "no Envoy is connected: sluice bootstrap prints what one is started with")
 	case admin.NotWaited:
 	default:
-		fmt.Fprintf(w, "acknowledged by %d of %s\n", synced, count(len(r.Envoys), "Envoy"))
+		fmt.Fprintf(w, "acknowledged by %s\n", acknowledged(r.Envoys))
 	}
+}
+
+// acknowledged counts Envoys and, where there are any, agents.
+func acknowledged(nodes []xds.EnvoyStatus) string {
+	text := share(xds.OnlyEnvoys(nodes), "Envoy")
+	if agents := xds.OnlyAgents(nodes); len(agents) > 0 {
+		text += " and " + share(agents, "agent")
+	}
+	return text
+}
+
+func share(nodes []xds.EnvoyStatus, what string) string {
+	synced := 0
+	for _, e := range nodes {
+		if e.State == xds.Synced {
+			synced++
+		}
+	}
+	return fmt.Sprintf("%d of %s", synced, count(len(nodes), what))
 }
 
 // printChanges lists what happens to each object, and the lines where they are known.

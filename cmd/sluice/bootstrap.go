@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,10 +26,13 @@ func newBootstrapCommand(a *app) *cobra.Command {
 		Use:   "bootstrap --gateway NAME",
 		Short: "Print what an Envoy is started with",
 		Long: `Prints the bootstrap of one Envoy. It is complete: a change of policy never needs another one.
-Each Envoy needs a --node of its own; it is the host's name when left out.`,
+Each Envoy needs a --node of its own; it is the host's name when left out.
+
+For a control plane on another host, sluice certs node makes the certificate. With --tls-secrets Envoy takes new ones without
+a restart, if each file is put in place by a rename, as sluice certs renew and mv do.`,
 		Example: `  sluice bootstrap --gateway edge --label zone=a > envoy.yaml && envoy -c envoy.yaml
   sluice bootstrap --gateway edge --xds 10.0.0.5:18000 --xds 10.0.1.5:18000 \
-    --tls-ca /etc/sluice/ca.pem --tls-cert /etc/sluice/node.pem --tls-key /etc/sluice/node.key`,
+    --tls-ca /etc/sluice/ca.crt --tls-cert /etc/sluice/edge-1.crt --tls-key /etc/sluice/edge-1.key --tls-secrets /etc/sluice`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error { return bootstrap(a, o) },
 	}
@@ -44,6 +49,7 @@ Each Envoy needs a --node of its own; it is the host's name when left out.`,
 	f.StringVar(&o.TLS.Certificate, "tls-cert", "", "file on Envoy's machine with its certificate")
 	f.StringVar(&o.TLS.Key, "tls-key", "", "file on Envoy's machine with its key")
 	f.StringVar(&o.TLS.ServerName, "tls-server-name", "", "the name in the servers' certificate (default: the host of each address)")
+	f.StringVar(&o.TLS.SecretsDir, "tls-secrets", "", "folder to write two small files to, by which Envoy follows new certificates; the same on Envoy's machine (default: it reads certificates once)")
 	return cmd
 }
 
@@ -72,8 +78,31 @@ func bootstrap(a *app, o bootstrapOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := a.writeSecrets(o.TLS); err != nil {
+		return err
+	}
 	_, err = a.stdout.Write(text)
 	return err
+}
+
+// writeSecrets writes what has Envoy read its certificates again. It holds none.
+func (a *app) writeSecrets(tls envoy.TLS) error {
+	if tls.SecretsDir == "" {
+		if tls.Certificate != "" {
+			fmt.Fprintln(a.stderr, "note: Envoy will take a new certificate only when it is restarted; with --tls-secrets FOLDER it takes it at once")
+		}
+		return nil
+	}
+	files, err := tls.Secrets()
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := os.WriteFile(name, files[name], 0o644); err != nil {
+			return fmt.Errorf("--tls-secrets: %w", err)
+		}
+	}
+	return nil
 }
 
 func parseLabels(list []string) (map[string]string, error) {

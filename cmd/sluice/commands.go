@@ -12,7 +12,7 @@ func commands(a *app) []*cobra.Command {
 		grouped("run",
 			newServeCommand(a), newAgentCommand(a), newDevCommand(a), newBootstrapCommand(a)),
 		grouped("offline",
-			newValidateCommand(a), newTranslateCommand(a), newSchemaCommand(a), newTokensCommand(a), newAuditLogCommand(a)),
+			newValidateCommand(a), newTranslateCommand(a), newSchemaCommand(a), newTokensCommand(a), newAuditLogCommand(a), newCertsCommand(a)),
 		grouped("server",
 			newApplyCommand(a), newPlanCommand(a), newGetCommand(a), newDeleteCommand(a), newHistoryCommand(a), newRollbackCommand(a),
 			newExportCommand(a), newImportCommand(a), newEnvoysCommand(a), newWhyCommand(a), newExplainCommand(a),

@@ -53,8 +53,22 @@ func printEnvoys(w io.Writer, list *admin.Envoys, now time.Time) {
 		fmt.Fprintln(w, "no Envoy has connected: sluice bootstrap --gateway NAME prints what one is started with")
 		return
 	}
-	var rows [][]string
+	printNodes(w, "ENVOY", xds.OnlyEnvoys(list.Envoys), now)
+	printNodes(w, "AGENT", xds.OnlyAgents(list.Envoys), now)
 	for _, e := range list.Envoys {
+		for _, r := range e.Refusals {
+			fmt.Fprintf(w, "%s refuses %s %s: %s\n", e.Node, r.Type, r.Name, r.Reason)
+		}
+	}
+}
+
+// printNodes shows Envoys, or agents; nothing when there are none.
+func printNodes(w io.Writer, kind string, nodes []xds.EnvoyStatus, now time.Time) {
+	if len(nodes) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, e := range nodes {
 		note := ""
 		switch {
 		case e.State == xds.UnknownGateway:
@@ -64,10 +78,5 @@ func printEnvoys(w io.Writer, list *admin.Envoys, now time.Time) {
 		}
 		rows = append(rows, []string{e.Node, e.Gateway, orDash(e.Version), string(e.State), now.Sub(e.Since).Round(time.Second).String(), note})
 	}
-	columns(w, []string{"ENVOY", "GATEWAY", "VERSION", "STATE", "FOR", "NOTE"}, rows)
-	for _, e := range list.Envoys {
-		for _, r := range e.Refusals {
-			fmt.Fprintf(w, "%s refuses %s %s: %s\n", e.Node, r.Type, r.Name, r.Reason)
-		}
-	}
+	columns(w, []string{kind, "GATEWAY", "VERSION", "STATE", "FOR", "NOTE"}, rows)
 }

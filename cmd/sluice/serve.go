@@ -14,6 +14,7 @@ type serveOptions struct {
 	listenFlags
 	consulFlags
 	door    adminFlags
+	known   xdsFlags
 	log     logFlags
 	store   string
 	envoy   string
@@ -30,15 +31,20 @@ func newServeCommand(a *app) *cobra.Command {
 what sluice bootstrap prints. Each change is shown to the real Envoy before any of them gets it; where no Envoy binary is
 found, changes go out unproven.
 
+Envoys and agents on other hosts need certificates, and so does the server: sluice certs makes them. Each gets what is of the
+gateway that its certificate names.
+
 Nothing is published before everything that is stored has been read. Envoys go on with what they have while it is away.`,
 		Example: `  sluice serve --store /var/lib/sluice/store.db
   sluice serve --listen-admin unix:/run/sluice/admin.sock
+  sluice serve --listen-xds 0.0.0.0:18000 --xds-cert server.crt --xds-key server.key --xds-client-ca ca.crt --xds-crl ca.crl
   sluice serve --store consul://sluice/food --consul 127.0.0.1:8500     # one of several
   sluice serve --listen-admin 0.0.0.0:18080 --admin-cert admin.pem --admin-key admin.key --admin-tokens tokens.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), a, o) },
 	}
 	o.listenFlags.add(cmd)
+	o.known.add(cmd)
 	o.consulFlags.add(cmd)
 	o.door.add(cmd)
 	o.log.add(cmd)
@@ -76,6 +82,9 @@ func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, door.audit.Close()) }()
 	o.adminTLS = o.door.tls()
+	if o.listenFlags.known, err = o.known.credentials(log); err != nil {
+		return err
+	}
 	d, err := o.open(ctx)
 	if err != nil {
 		return err

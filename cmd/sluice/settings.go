@@ -38,6 +38,15 @@ type settings struct {
 	AdminTokens   string `json:"adminTokens,omitempty"`
 	AuditLog      string `json:"auditLog,omitempty"`
 
+	XDSCert     string `json:"xdsCert,omitempty"`
+	XDSKey      string `json:"xdsKey,omitempty"`
+	XDSClientCA string `json:"xdsClientCA,omitempty"`
+	XDSCRL      string `json:"xdsCRL,omitempty"`
+	Cert        string `json:"cert,omitempty"`
+	Key         string `json:"key,omitempty"`
+	CA          string `json:"ca,omitempty"`
+	ServerName  string `json:"serverName,omitempty"`
+
 	Consul           string `json:"consul,omitempty"`
 	ConsulDatacenter string `json:"consulDatacenter,omitempty"`
 	ConsulTokenFile  string `json:"consulTokenFile,omitempty"`
@@ -55,6 +64,8 @@ func (s settings) byFlag() map[string]string {
 		"server-ca": s.ServerCA, "client-cert": s.ClientCert, "client-key": s.ClientKey, "token-file": s.TokenFile,
 		"admin-cert": s.AdminCert, "admin-key": s.AdminKey, "admin-client-ca": s.AdminClientCA, "admin-crl": s.AdminCRL,
 		"admin-tokens": s.AdminTokens, "audit-log": s.AuditLog,
+		"xds-cert": s.XDSCert, "xds-key": s.XDSKey, "xds-client-ca": s.XDSClientCA, "xds-crl": s.XDSCRL,
+		"cert": s.Cert, "key": s.Key, "ca": s.CA, "server-name": s.ServerName,
 		"consul": s.Consul, "consul-datacenter": s.ConsulDatacenter, "consul-token-file": s.ConsulTokenFile, "consul-ca": s.ConsulCA,
 		"consul-cert": s.ConsulCert, "consul-key": s.ConsulKey, "consul-server-name": s.ConsulServerName,
 	}

@@ -28,11 +28,12 @@ import (
 type listenFlags struct {
 	xds, admin string
 	hosts      []string
-	adminTLS   bool // it has a certificate
+	adminTLS   bool               // it has a certificate
+	known      *certs.Credentials // by which callers of xds are known; nil for anybody on this host
 }
 
 func (l *listenFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&l.xds, "listen-xds", envoy.DefaultServer, "where Envoys connect: a loopback host:port or unix:/path (SLUICE_LISTEN_XDS)")
+	cmd.Flags().StringVar(&l.xds, "listen-xds", envoy.DefaultServer, "where Envoys and agents connect: host:port or unix:/path; other than on loopback only serve --xds-cert does (SLUICE_LISTEN_XDS)")
 	cmd.Flags().StringVar(&l.admin, "listen-admin", admin.DefaultAddress, "the admin API and status page: a loopback host:port or unix:/path; serve --admin-cert takes any host:port (SLUICE_LISTEN_ADMIN)")
 	cmd.Flags().StringArrayVar(&l.hosts, "admin-host", nil, "a further host name that the admin API answers to; may be repeated (SLUICE_ADMIN_HOST)")
 }
@@ -41,11 +42,12 @@ func (l *listenFlags) add(cmd *cobra.Command) {
 type doors struct {
 	xds, admin net.Listener
 	hosts      []string
+	known      *certs.Credentials
 }
 
 // open listens on both doors, or on neither.
 func (l listenFlags) open(ctx context.Context) (doors, error) {
-	forXDS, err := admin.Listen(ctx, "--listen-xds", l.xds)
+	forXDS, err := listenXDS(ctx, l.xds, l.known)
 	if err != nil {
 		return doors{}, err
 	}
@@ -53,7 +55,7 @@ func (l listenFlags) open(ctx context.Context) (doors, error) {
 	if err != nil {
 		return doors{}, errors.Join(err, forXDS.Close())
 	}
-	return doors{forXDS, forAdmin, l.hosts}, nil
+	return doors{forXDS, forAdmin, l.hosts, l.known}, nil
 }
 
 func (l listenFlags) openAdmin(ctx context.Context) (net.Listener, error) {
@@ -99,7 +101,7 @@ type siteConfig struct {
 }
 
 func (a *app) newSite(d doors, c siteConfig) *site {
-	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log}), consul: c.consul, agent: c.agent}
+	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log, Credentials: d.known, Denied: c.door.deniedNode}), consul: c.consul, agent: c.agent}
 	s.keys = a.newKeeper(c)
 	certificates := secrets.New(secrets.Config{Getenv: a.getenv, Log: c.log})
 	s.controller = control.New(control.Config{
@@ -127,6 +129,9 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 	}
 	s.api = admin.New(api)
 	registry.MustRegister(s.api.Collectors()...)
+	if d.known != nil {
+		s.proofs = append(s.proofs, d.known)
+	}
 	if c.door.credentials != nil {
 		s.proofs = append(s.proofs, c.door.credentials)
 	}

@@ -64,16 +64,16 @@ func (s *Server) applied(r *http.Request, result *control.Result, w WaitRequest)
 	return out
 }
 
-func delivery(envoys []xds.EnvoyStatus) Delivery {
+func delivery(nodes []xds.EnvoyStatus) Delivery {
 	out := Delivered
-	if len(envoys) == 0 {
-		return NoEnvoys
+	if len(xds.OnlyEnvoys(nodes)) == 0 {
+		out = NoEnvoys
 	}
-	for _, e := range envoys {
+	for _, e := range nodes {
 		switch {
 		case e.State == xds.Refused:
 			return NotTaken
-		case e.State != xds.Synced:
+		case e.State != xds.Synced && out == Delivered:
 			out = Incomplete
 		}
 	}

@@ -95,7 +95,7 @@ func (c *Controller) Why(ctx context.Context, ref policy.Ref) (*Journey, error) 
 }
 
 func (c *Controller) addEnvoys(j *Journey, parts []part) {
-	for _, e := range c.Publisher.Envoys() {
+	for _, e := range xds.OnlyEnvoys(c.Publisher.Envoys()) {
 		if at := c.atEnvoy(e, parts); len(at.Parts) > 0 {
 			j.Envoys = append(j.Envoys, at)
 		}

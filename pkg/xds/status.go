@@ -42,6 +42,21 @@ type EnvoyStatus struct {
 	Refusals     []RefusalStatus       `json:"refusals,omitempty"`     // of the present target
 }
 
+// OnlyEnvoys leaves the agents out of a list.
+func OnlyEnvoys(list []EnvoyStatus) []EnvoyStatus { return those(list, false) }
+
+// OnlyAgents leaves the Envoys out of a list.
+func OnlyAgents(list []EnvoyStatus) []EnvoyStatus { return those(list, true) }
+
+func those(list []EnvoyStatus, agents bool) (out []EnvoyStatus) {
+	for _, e := range list {
+		if e.Agent == agents {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // TypeStatus counts the resources of one type that an Envoy asks for.
 type TypeStatus struct {
 	Sent         int `json:"sent"`         // acknowledged, refused, or waiting for an answer
