@@ -52,9 +52,6 @@ func listenXDS(ctx context.Context, address string, known *certs.Credentials) (n
 
 // deniedNode writes down what an Envoy or agent, or somebody who calls itself one, was denied.
 func (d adminDoor) deniedNode(_ context.Context, denial xds.Denial) {
-	if d.audit == nil {
-		return
-	}
 	object := ""
 	if denial.Node != "" || denial.Gateway != "" {
 		object = fmt.Sprintf("gateway %s, node %s", denial.Gateway, denial.Node)
