@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -159,7 +160,10 @@ func (o *form) checkChains(chains [][]*x509.Certificate) error {
 			return nil
 		}
 	}
-	return errRevoked
+	if len(chains) == 0 {
+		return errRevoked
+	}
+	return fmt.Errorf("%w: that of %s, serial %s", errRevoked, cmp.Or(Identity(chains[0][0]), chains[0][0].Subject.String()), SerialOf(chains[0][0]))
 }
 
 func (o *form) anyRevoked(chain []*x509.Certificate) bool {

@@ -101,7 +101,7 @@ func (h handshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	conn, info, err := h.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
 		if !errors.Is(err, io.EOF) { // who goes without a word only looked whether we are here
-			_ = h.guard.deny(context.Background(), Denial{Address: raw.RemoteAddr().String(), Method: "handshake", Reason: err.Error()})
+			_ = h.guard.deny(context.Background(), refusedHandshake(raw, err))
 		}
 		return nil, nil, err
 	}
@@ -110,6 +110,18 @@ func (h handshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 		return nil, nil, errors.Join(fmt.Errorf("a handshake of another kind: %T", info), conn.Close())
 	}
 	return conn, proven{secured, conn}, nil
+}
+
+// refusedHandshake names the node that a certificate which does not hold is said to be of.
+func refusedHandshake(raw net.Conn, err error) Denial {
+	d := Denial{Address: raw.RemoteAddr().String(), Method: "handshake", Reason: err.Error()}
+	var unverified *tls.CertificateVerificationError
+	if errors.As(err, &unverified) && len(unverified.UnverifiedCertificates) > 0 {
+		if n, err := certs.NodeOf(unverified.UnverifiedCertificates[0]); err == nil {
+			d.Gateway, d.Node = n.Gateway, n.Node
+		}
+	}
+	return d
 }
 
 // Clone implements credentials.TransportCredentials.
