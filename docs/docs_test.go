@@ -112,6 +112,9 @@ func TestCommandsThatAreNamedExist(t *testing.T) {
 		for _, m := range mention.FindAllStringSubmatch(text, -1) {
 			name, rest := m[1]+m[3], m[2]+m[4]
 			body, ok := help[name]
+			if words := strings.Fields(rest); len(words) > 0 && help[name+" "+words[0]] != "" {
+				body = help[name+" "+words[0]]
+			}
 			if !ok {
 				t.Errorf("%s: there is no command sluice %s", page, name)
 			}
