@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/explain"
@@ -26,6 +27,8 @@ type Client struct {
 	base   string
 	token  string
 	http   *http.Client
+
+	certificate bool // one is shown
 }
 
 // ClientConfig says which server is asked, and how.
@@ -60,7 +63,7 @@ func NewClient(server string) (*Client, error) { return Dial(ClientConfig{Server
 // Dial makes a client. Nothing is sent yet.
 func Dial(config ClientConfig) (*Client, error) {
 	transport := &http.Transport{TLSClientConfig: config.TLS} // without a proxy: the server is on this machine, or named on purpose
-	c := &Client{server: config.Server, token: config.Token, http: &http.Client{
+	c := &Client{server: config.Server, token: config.Token, certificate: config.TLS != nil && config.TLS.GetClientCertificate != nil, http: &http.Client{
 		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	if path, ok := strings.CutPrefix(config.Server, "unix:"); ok {
@@ -248,6 +251,8 @@ func (c *Client) failed(err error) error {
 		return fmt.Errorf("%s: the server does not prove that it is the one: %w: name the authority of its certificate with --server-ca or SLUICE_SERVER_CA", c.server, unproven)
 	case errors.As(err, &op) && op.Op == "remote error":
 		return fmt.Errorf("%s: the server does not take our certificate (--client-cert): %w", c.server, op.Err)
+	case c.certificate && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
+		return fmt.Errorf("%s: the server ends the connection, as if it does not take our certificate (--client-cert): %w", c.server, cause(err))
 	}
 	return fmt.Errorf("%s: %w (%w)", c.server, ErrUnreachable, cause(err))
 }

@@ -93,8 +93,10 @@ func (s *Server) deny(w http.ResponseWriter, r *http.Request, pattern string, ca
 	switch code {
 	case CodeUnauthenticated:
 		w.Header().Set("www-authenticate", `Bearer realm="sluice"`)
+		w.Header().Set("connection", "close") // a stranger's connections are not kept
 	case CodeTooOften:
 		w.Header().Set("retry-after", "10")
+		w.Header().Set("connection", "close")
 	}
 	s.refuse(w, r, err)
 }
