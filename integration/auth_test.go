@@ -400,6 +400,15 @@ func TestAuth_NobodyPassesWithAForgedOrBrokenToken(t *testing.T) {
 // rawStatus sends bytes as they are and gives the status of the answer, 400 when there is none.
 func rawStatus(t *testing.T, g *gateway.Gateway, request string) int {
 	t.Helper()
+	if resp := rawAnswer(t, g, request); resp != nil {
+		return resp.StatusCode
+	}
+	return http.StatusBadRequest
+}
+
+// rawAnswer sends bytes as they are and gives the head of the answer, nil when there is none.
+func rawAnswer(t *testing.T, g *gateway.Gateway, request string) *http.Response {
+	t.Helper()
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", g.Port))
 	if err != nil {
 		t.Fatal(err)
@@ -409,9 +418,10 @@ func rawStatus(t *testing.T, g *gateway.Gateway, request string) int {
 	_, _ = conn.Write([]byte(request)) // what is refused halfway may not be taken in whole
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		return http.StatusBadRequest
+		return nil
 	}
-	return resp.StatusCode
+	resp.Body.Close()
+	return resp
 }
 
 // secretSpellings are ways to write a path that a service might take for /known/secret.
