@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +32,19 @@ const (
 type target struct {
 	snap *snapshot.Snapshot
 	at   time.Time
+	// version is the digest of what of it is for Envoys. Every response bears it, so that who follows all of that knows
+	// when nothing is missing.
+	version string
+}
+
+func newTarget(snap *snapshot.Snapshot, at time.Time) *target {
+	tables := map[string]*snapshot.Table{}
+	for _, url := range snap.Types() {
+		if !strings.HasPrefix(url, agentTypes) {
+			tables[url] = snap.Table(url)
+		}
+	}
+	return &target{snap: snap, at: at, version: snapshot.New(tables).Digest()}
 }
 
 // node is the state machine and record of one Envoy. The goroutine of its stream drives it; others read it.
@@ -41,6 +55,7 @@ type node struct {
 	gateway *gateway
 	info    nodeInfo
 	wake    chan struct{} // there is a new target
+	leave   chan struct{} // its stream is to end
 
 	mu        sync.Mutex
 	records   map[string]*record
@@ -60,7 +75,7 @@ type node struct {
 func newNode(s *Server, g *gateway, info nodeInfo) *node {
 	return &node{
 		cfg: &s.cfg, diffs: &s.diffs, metrics: s.metrics, gateway: g, info: info,
-		wake: make(chan struct{}, 1), records: map[string]*record{},
+		wake: make(chan struct{}, 1), leave: make(chan struct{}, 1), records: map[string]*record{},
 	}
 }
 
@@ -73,6 +88,10 @@ func (n *node) connect(g *gateway, info nodeInfo, now time.Time) {
 	n.begin(now)
 	for _, r := range n.records {
 		r.requested = false
+	}
+	select {
+	case <-n.leave: // was for the stream before
+	default:
 	}
 }
 
@@ -124,6 +143,7 @@ func (n *node) first(r *record, req *discoveryv3.DeltaDiscoveryRequest) {
 	}
 	n.known = n.known || claims
 	r.begin(req.GetResourceNamesSubscribe(), req.GetInitialResourceVersions())
+	r.greet = r.wildcard && (!claims || !n.info.envoy) // an agent that has everything hears that it has
 }
 
 // forget is for a new Envoy process, known by that it has nothing of a type of which the record has something, or that
@@ -291,7 +311,7 @@ func (n *node) respond(r *record, versions map[string]string, now time.Time) *di
 	d := &delivery{nonce: strconv.FormatInt(n.nonce, 10), at: now, versions: versions}
 	r.inflight = append(r.inflight, d)
 	out := &discoveryv3.DeltaDiscoveryResponse{
-		TypeUrl: r.typeURL, Nonce: d.nonce, SystemVersionInfo: n.target.snap.Digest(),
+		TypeUrl: r.typeURL, Nonce: d.nonce, SystemVersionInfo: n.target.version,
 	}
 	for _, name := range sortedNames(versions) {
 		if versions[name] == "" {

@@ -52,9 +52,11 @@ func newRecord(typeURL string) *record {
 	}
 }
 
-func (r *record) isSubscribed(name string) bool {
+func (r *record) isSubscribed(name string) bool { return r.isNamed(name) || r.wildcard }
+
+func (r *record) isNamed(name string) bool {
 	_, ok := r.subscribed[name]
-	return ok || r.wildcard
+	return ok
 }
 
 // acknowledged is the version Envoy has of a subscribed resource, "" for none.
@@ -74,11 +76,11 @@ func (r *record) setAcknowledged(name, version string) {
 }
 
 // wanted is the version Envoy should have, "" for none. Endpoints that the target does not know stay as they are while
-// Envoy asks for them: an empty set, in whatever form, would empty a cluster that is still in use. Where it has none
-// either it gets an empty set, for a cluster without an answer would hold up all later ones.
+// Envoy asks for them by name: an empty set, in whatever form, would empty a cluster that is still in use. Where it has
+// none either it gets an empty set, for a cluster without an answer would hold up all later ones.
 func (r *record) wanted(name string) string {
 	v := r.want.Version(name)
-	if v != "" || r.typeURL != resource.EndpointType {
+	if v != "" || r.typeURL != resource.EndpointType || !r.isNamed(name) {
 		return v
 	}
 	if had := r.acknowledged(name); had != "" {
@@ -122,7 +124,6 @@ func (r *record) begin(names []string, versions map[string]string) {
 	for _, name := range names {
 		r.subscribeName(name)
 	}
-	r.greet = r.wildcard && len(versions) == 0
 	r.reconsider()
 }
 
@@ -147,7 +148,7 @@ func (r *record) subscribeName(name string) {
 		r.subscribed[name] = struct{}{}
 		return
 	}
-	r.wildcard = r.typeURL != resource.SecretType
+	r.wildcard = true
 }
 
 func (r *record) unsubscribeName(name string) {

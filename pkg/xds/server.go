@@ -15,6 +15,8 @@ import (
 	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/sluice-gateway/sluice/pkg/certs"
@@ -77,6 +79,7 @@ type Server struct {
 	metrics *metrics
 	closing chan struct{}
 	close   sync.Once
+	health  *health.Server
 
 	mu       sync.Mutex
 	gateways map[string]*gateway
@@ -95,16 +98,19 @@ type gateway struct {
 
 // New makes a server without targets: Envoys that connect get nothing until their gateway is published.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg.withDefaults(), closing: make(chan struct{}), gateways: map[string]*gateway{}}
+	s := &Server{cfg: cfg.withDefaults(), closing: make(chan struct{}), gateways: map[string]*gateway{}, health: health.NewServer()}
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	s.registry = newRegistry(s.cfg.RememberFor, s.cfg.RememberMost)
 	s.metrics = newMetrics(s)
 	return s
 }
 
-// Register adds the aggregated discovery service to a gRPC server.
+// Register adds the aggregated discovery service to a gRPC server, and its health: it serves once anything has been
+// published, so that a server that lost its store gives no Envoy reason to stay.
 func (s *Server) Register(g *grpc.Server) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
 	loadstatsv3.RegisterLoadReportingServiceServer(g, loadReports{closing: s.closing})
+	healthpb.RegisterHealthServer(g, s.health)
 }
 
 // Run serves on lis until ctx ends, then ends all streams and returns nil; Envoys keep what they have. It closes lis.
@@ -157,7 +163,22 @@ func (s *Server) stop(g *grpc.Server) {
 }
 
 // Close ends all streams, now and later ones. Run does it itself.
-func (s *Server) Close() { s.close.Do(func() { close(s.closing) }) }
+func (s *Server) Close() { s.close.Do(func() { close(s.closing); s.health.Shutdown() }) }
+
+// TurnAway ends the streams that there are, without an error, and says how many. Envoys connect again at once, to the
+// server that they prefer of those that they reach.
+func (s *Server) TurnAway() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	turned := 0
+	for _, g := range s.gateways {
+		for n := range g.streams {
+			signal(n.leave)
+			turned++
+		}
+	}
+	return turned
+}
 
 // Publish makes snap what the Envoys of a gateway should have, and returns at once. The newest target wins; one with
 // the digest of the present target changes nothing.
@@ -166,7 +187,8 @@ func (s *Server) Publish(gateway string, snap *snapshot.Snapshot) {
 		s.Withdraw(gateway)
 		return
 	}
-	s.retarget(gateway, &target{snap: snap, at: time.Now()})
+	s.retarget(gateway, newTarget(snap, time.Now()))
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 }
 
 // Withdraw makes a gateway unknown: its Envoys keep what they have and get nothing more.
@@ -182,7 +204,7 @@ func (s *Server) retarget(name string, t *target) {
 	}
 	g.target.Store(t)
 	for n := range g.streams {
-		n.poke()
+		signal(n.wake)
 	}
 	g.announce()
 }
@@ -215,10 +237,10 @@ func (s *Server) announce(g *gateway) {
 	g.announce()
 }
 
-// poke tells the goroutine of a node's stream to look for a new target.
-func (n *node) poke() {
+// signal tells the goroutine of a node's stream something that it need hear only once.
+func signal(c chan<- struct{}) {
 	select {
-	case n.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -98,6 +98,8 @@ func (s *Server) drive(ctx context.Context, n *node, stream deltaStream, request
 				return err
 			}
 		case <-n.wake:
+		case <-n.leave:
+			return nil
 		case <-timer.C:
 		case <-ctx.Done():
 			return nil

@@ -7,18 +7,18 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
-// sendOrder is the order in which the responses of different types leave: what is named before what names it, except
-// that Envoy asks for endpoints only after their cluster.
-func sendOrder() []string {
+// EnvoyTypes are the types of resources that Envoys are sent, in the order in which the responses of different types
+// leave: what is named before what names it, except that Envoy asks for endpoints only after their cluster.
+func EnvoyTypes() []string {
 	return []string{
 		resource.RuntimeType, resource.SecretType, resource.ClusterType, resource.EndpointType,
 		resource.ExtensionConfigType, resource.ListenerType, resource.RouteType,
 	}
 }
 
-// compareTypes sorts type URLs by sendOrder, unknown ones last by name.
+// compareTypes sorts type URLs by EnvoyTypes, unknown ones last by name.
 func compareTypes(a, b string) int {
-	order := sendOrder()
+	order := EnvoyTypes()
 	i, j := slices.Index(order, a), slices.Index(order, b)
 	switch {
 	case i < 0 && j < 0:
@@ -46,7 +46,8 @@ func alone(typeURL string) bool {
 	return false
 }
 
-// legacyWildcard says whether a first request without names means everything. Secrets are never served that way.
+// legacyWildcard says whether a first request without names means everything. Secrets are never served that way: who
+// wants all of them says so.
 func legacyWildcard(typeURL string) bool {
 	return typeURL == resource.ClusterType || typeURL == resource.ListenerType
 }
