@@ -13,7 +13,7 @@ import (
 
 // BootstrapVersion counts the changes of the template. An Envoy reports it under MetadataBootstrap, so that one
 // running an older bootstrap can be told apart.
-const BootstrapVersion = "1"
+const BootstrapVersion = "2"
 
 // Keys of the node's metadata.
 const (
@@ -32,6 +32,7 @@ const (
 const (
 	DefaultServer         = "127.0.0.1:18000"
 	DefaultAgent          = "127.0.0.1:18001"
+	DefaultAgentXDS       = "127.0.0.1:18003"
 	DefaultAdmin          = "127.0.0.1:19000"
 	DefaultMaxConnections = 50000
 )
@@ -53,6 +54,8 @@ type Bootstrap struct {
 	TLS TLS
 	// Agent is where the agent beside this Envoy listens. Empty means DefaultAgent.
 	Agent string
+	// AgentXDS is where that agent serves the last good configuration while no server answers. Empty means nowhere.
+	AgentXDS string
 	// Admin is where Envoy's admin interface listens. Empty means DefaultAdmin.
 	Admin string
 	// MaxConnections is how many client connections are open at once. 0 means DefaultMaxConnections.

@@ -51,6 +51,7 @@ func TestBootstrapIsValid(t *testing.T) {
 		{"three servers, sockets and names", envoy.Bootstrap{Gateway: "edge", Node: "n1", Agent: "unix:/run/sluice/agent.sock",
 			Servers: []string{"unix:/run/sluice/xds.sock", "[::1]:18000", "localhost:18000"}, Admin: "unix:/run/sluice/admin.sock"}},
 		{"mutual TLS", envoy.Bootstrap{Gateway: "edge", Node: "n1", Servers: []string{"192.0.2.1:18000", "xds.invalid:18000"}, TLS: certs}},
+		{"mutual TLS, and the agent without", envoy.Bootstrap{Gateway: "edge", Node: "n1", Servers: []string{"192.0.2.1:18000"}, AgentXDS: envoy.DefaultAgentXDS, TLS: certs}},
 		{"mutual TLS, rotating", envoy.Bootstrap{Gateway: "edge", Node: "n1", Servers: []string{"xds.invalid:18000"}, TLS: rotating(t, certs)}},
 		{"hostile names", envoy.Bootstrap{Gateway: hostile, Node: hostile, Labels: map[string]string{hostile: hostile}}},
 	}
@@ -117,6 +118,7 @@ func TestBootstrapErrors(t *testing.T) {
 		{"relative socket", envoy.Bootstrap{Gateway: "g", Node: "n", Agent: "unix:a.sock"}, "unix:/path"},
 		{"remote server in clear", envoy.Bootstrap{Gateway: "g", Node: "n", Servers: []string{"192.0.2.1:1"}}, "not on this host"},
 		{"remote agent", envoy.Bootstrap{Gateway: "g", Node: "n", Agent: "192.0.2.1:1"}, "agent runs beside"},
+		{"remote agent's xDS", envoy.Bootstrap{Gateway: "g", Node: "n", AgentXDS: "192.0.2.1:1"}, "agent runs beside"},
 		{"public admin", envoy.Bootstrap{Gateway: "g", Node: "n", Admin: "0.0.0.0:19000"}, "loopback"},
 		{"half of TLS", envoy.Bootstrap{Gateway: "g", Node: "n", TLS: envoy.TLS{CA: "/ca"}}, "needed together"},
 		{"relative key", envoy.Bootstrap{Gateway: "g", Node: "n", TLS: envoy.TLS{CA: "/ca", Certificate: "/c", Key: "k"}}, "absolute path"},
@@ -136,7 +138,7 @@ func full() envoy.Bootstrap {
 	return envoy.Bootstrap{
 		Gateway: "edge", Node: "edge-1", Labels: map[string]string{"region": "eu", "zone": "a", "tier": "gold"},
 		Servers: []string{"127.0.0.1:18000", "127.0.0.1:18010"}, Agent: "unix:/run/sluice/agent.sock",
-		Admin: "127.0.0.1:19000", MaxConnections: 1000, MaxHeapBytes: 1 << 30,
+		AgentXDS: "unix:/run/sluice/xds.sock", Admin: "127.0.0.1:19000", MaxConnections: 1000, MaxHeapBytes: 1 << 30,
 	}
 }
 

@@ -16,6 +16,7 @@ type cluster struct {
 	ConnectTimeout string
 	Endpoints      []group
 	Failures       int // in a row, after which a server is left for the next; 0 for never
+	Checked        bool
 	TLS            any
 }
 
@@ -23,6 +24,7 @@ type cluster struct {
 type group struct {
 	Priority  int
 	Addresses []any
+	Plain     bool // spoken to without TLS, also where the cluster has it
 }
 
 // clusters are those that every Envoy has. All xDS servers share one, each a priority of its own. Envoy can also be
@@ -40,10 +42,32 @@ func (b Bootstrap) clusters() ([]cluster, error) {
 		return nil, fmt.Errorf("agent address %s: must be on loopback or a unix socket, the agent runs beside its Envoy", b.Agent)
 	}
 	xds, reports := b.xdsCluster(ClusterXDS, "1s", each(servers)), b.xdsCluster(ClusterReports, "1s", each(servers))
-	if reports.Failures = 3; len(servers) > 1 {
-		xds.Failures = 1
+	if err := b.addAgentXDS(&xds); err != nil {
+		return nil, err
+	}
+	if reports.Failures = 3; len(xds.Endpoints) > 1 {
+		xds.Failures, xds.Checked = 1, true
 	}
 	return []cluster{xds, reports, newCluster(ClusterAgent, "0.25s", [][]address{{agent}})}, nil
+}
+
+// addAgentXDS makes the agent beside this Envoy the last of its xDS servers.
+func (b Bootstrap) addAgentXDS(xds *cluster) error {
+	if b.AgentXDS == "" {
+		return nil
+	}
+	a, err := parseAddress(b.AgentXDS)
+	if err != nil {
+		return fmt.Errorf("agent xds address: %w", err)
+	}
+	if !a.local() {
+		return fmt.Errorf("agent xds address %s: must be on loopback or a unix socket, the agent runs beside its Envoy", b.AgentXDS)
+	}
+	if a.hostname() {
+		xds.Discovery = "STRICT_DNS"
+	}
+	xds.Endpoints = append(xds.Endpoints, group{Priority: len(xds.Endpoints), Addresses: []any{a.proto()}, Plain: b.TLS.enabled()})
+	return nil
 }
 
 func (b Bootstrap) servers() ([]address, error) {

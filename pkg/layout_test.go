@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"snapshot":    {"feature", "model"},
 	"proof":       {"snapshot", "envoy"},
 	"xds":         {"snapshot", "certs"},
+	"lastgood":    {"snapshot", "xds"},
 	"secrets":     {"feature", "model"},
 	"explain":     {"model", "policy"},
 	"schema":      {"policy", "feature", "compile"},

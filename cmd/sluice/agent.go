@@ -5,21 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-gateway/sluice/envoy"
-	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/agent"
 	"github.com/sluice-gateway/sluice/pkg/agent/extauthz"
 	"github.com/sluice-gateway/sluice/pkg/certs"
@@ -31,11 +25,9 @@ type agentOptions struct {
 	gateway, node         string
 	servers               []string
 	listen, metrics, file string
+	xds                   string
 	most                  int
 }
-
-// defaultAgentMetrics is where an agent shows its metrics.
-const defaultAgentMetrics = "127.0.0.1:18002"
 
 func newAgentCommand(a *app) *cobra.Command {
 	var o agentOptions
@@ -47,7 +39,10 @@ do. It follows the control plane, keeps the last good copy of what it decides by
 the control plane is away. Without an agent, routes that need one answer 503.
 
 To a control plane on another host it proves itself with the certificate of the Envoy beside it, which sluice certs node
-makes. The files are read again when they change.`,
+makes. The files are read again when they change.
+
+It keeps Envoy's last good configuration in a second file beside that, which holds private keys, and serves it while the
+control plane is away: so that an Envoy can be started then.`,
 		Example: `  sluice agent --gateway edge
   sluice agent --gateway edge --xds 127.0.0.1:18000 --listen-agent unix:/run/sluice/agent.sock
   sluice agent --gateway edge --xds sluice.internal:18000 --cert edge-1.crt --key edge-1.key --ca ca.crt`,
@@ -59,8 +54,9 @@ makes. The files are read again when they change.`,
 	f.StringVar(&o.node, "node", "", "its own id (default: agent- and the node that its certificate names, or the host's name)")
 	f.StringArrayVar(&o.servers, "xds", nil, "a sluice serve, host:port or unix:/path, on other hosts only with a certificate; in the order they are tried; may be repeated (default "+envoy.DefaultServer+")")
 	f.StringVar(&o.listen, "listen-agent", envoy.DefaultAgent, "where Envoy asks it: a loopback host:port or unix:/path (SLUICE_LISTEN_AGENT)")
-	f.StringVar(&o.metrics, "listen-metrics", defaultAgentMetrics, "where /metrics is: a loopback host:port or unix:/path")
-	f.StringVar(&o.file, "copy", "", "the file of the last good copy (default: $STATE_DIRECTORY/agent-GATEWAY.copy, below /var/lib/sluice for root, else ~/.local/state/sluice)")
+	f.StringVar(&o.xds, "listen-xds", envoy.DefaultAgentXDS, "where Envoy gets its last good configuration while the control plane is away: a loopback host:port, unix:/path, or none")
+	f.StringVar(&o.metrics, "listen-metrics", defaultAgentMetrics, "where /metrics and /status are: a loopback host:port or unix:/path")
+	f.StringVar(&o.file, "copy", "", "the file of the last good copy; Envoy's configuration is kept beside it, in one that ends in .xds (default: $STATE_DIRECTORY/agent-GATEWAY.copy, below /var/lib/sluice for root, else ~/.local/state/sluice)")
 	f.IntVar(&o.most, "max-checks", extauthz.DefaultMost, "how many requests are decided on at once; further ones are answered 503")
 	o.proof.add(cmd)
 	o.log.add(cmd)
@@ -82,13 +78,9 @@ func runAgent(ctx context.Context, a *app, o agentOptions) error {
 	if err := a.agentDefaults(&o, known); err != nil {
 		return err
 	}
-	lis, err := admin.Listen(ctx, "--listen-agent", o.listen)
+	doors, err := o.open(ctx)
 	if err != nil {
 		return err
-	}
-	metrics, err := admin.Listen(ctx, "--listen-metrics", o.metrics)
-	if err != nil {
-		return errors.Join(err, lis.Close())
 	}
 	holder := agent.NewHolder(a.features)
 	client := &agent.Client{Holder: holder, Gateway: o.gateway, Node: o.node, Servers: o.servers, File: o.file, Log: log, Credentials: o.proof.dial(known)}
@@ -96,16 +88,23 @@ func runAgent(ctx context.Context, a *app, o agentOptions) error {
 		log.Warn("the last good copy is not taken; what needs it is refused until the control plane answers", "error", err)
 	}
 	server := extauthz.New(holder, log, o.most)
-	log.Info("deciding", "gateway", o.gateway, "agent", addressOf(lis), "copy", o.file, "held", holder.Len())
+	log.Info("deciding", "gateway", o.gateway, "agent", addressOf(doors.agent), "copy", o.file, "held", holder.Len())
+	show := newShow(server.Metrics())
 	g, ctx := errgroup.WithContext(ctx)
+	if doors.xds != nil {
+		last := newLastGood(o, log)
+		client.Mirror = last
+		show.add("GET /status", last, last.Metrics()...)
+		g.Go(func() error { return last.Server.Run(ctx, doors.xds) })
+		g.Go(func() error { return last.Run(ctx) })
+	}
 	g.Go(func() error { return client.Run(ctx) })
-	g.Go(func() error { return server.Run(ctx, lis) })
-	own := []prometheus.Collector{server.Metrics()}
 	if known != nil {
 		g.Go(func() error { return known.Run(ctx) })
-		own = append(own, certs.Collector(known))
+		show.registry.MustRegister(certs.Collector(known))
 	}
-	g.Go(func() error { return serveMetrics(ctx, metrics, own...) })
+	g.Go(func() error { return server.Run(ctx, doors.agent) })
+	g.Go(func() error { return show.run(ctx, doors.metrics) })
 	return g.Wait()
 }
 
@@ -163,21 +162,6 @@ func checkServer(server string, secured bool) error {
 	}
 	if ip, err := netip.ParseAddr(host); !secured && host != "localhost" && (err != nil || !ip.IsLoopback()) {
 		return fmt.Errorf("--xds: %s is not on this host: give --cert, --key and --ca, which sluice certs node makes", server)
-	}
-	return nil
-}
-
-// serveMetrics shows metrics until ctx ends.
-func serveMetrics(ctx context.Context, lis net.Listener, own ...prometheus.Collector) error {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(own...)
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
-	if err := s.Serve(lis); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return err
 	}
 	return nil
 }

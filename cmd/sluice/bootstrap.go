@@ -42,6 +42,7 @@ a restart, if each file is put in place by a rename, as sluice certs renew and m
 	f.StringArrayVar(&o.labels, "label", nil, "a label, key=value; region and zone also become the locality; may be repeated")
 	f.StringArrayVar(&o.Servers, "xds", nil, "a sluice serve, host:port or unix:/path, in the order they are tried; may be repeated (default "+envoy.DefaultServer+")")
 	f.StringVar(&o.Agent, "agent", "", "the agent beside this Envoy (default "+envoy.DefaultAgent+")")
+	f.StringVar(&o.AgentXDS, "agent-xds", envoy.DefaultAgentXDS, "where that agent serves the last good configuration while no sluice serve answers; or none")
 	f.StringVar(&o.Admin, "admin", "", "where Envoy's admin interface listens (default "+envoy.DefaultAdmin+")")
 	f.IntVar(&o.MaxConnections, "max-connections", envoy.DefaultMaxConnections, "how many client connections are open at once")
 	f.StringVar(&o.maxHeap, "max-heap", "", "the heap near which Envoy frees memory, then refuses requests: 1GiB (default: no limit)")
@@ -56,6 +57,9 @@ a restart, if each file is put in place by a rename, as sluice certs renew and m
 func bootstrap(a *app, o bootstrapOptions) error {
 	if o.Gateway == "" {
 		return errors.New("--gateway is missing: name the Gateway that this Envoy serves")
+	}
+	if o.AgentXDS == none {
+		o.AgentXDS = ""
 	}
 	labels, err := parseLabels(o.labels)
 	if err != nil {

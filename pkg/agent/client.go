@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
 )
@@ -32,8 +33,21 @@ const largestResponse = 64 << 20
 // one before.
 const (
 	backoffFirst = 50 * time.Millisecond
-	backoffMost  = 5 * time.Second
+	backoffMost  = time.Second
 )
+
+// Mirror takes all else that the control plane has for the gateway, on the same stream.
+type Mirror interface {
+	// Types are the type URLs to ask for, and Held what is held of one, name → version.
+	Types() []string
+	Held(typeURL string) map[string]string
+	// Take takes a server's response of one of the types.
+	Take(server string, resp *discoveryv3.DeltaDiscoveryResponse)
+	// Lost is told each time that a server is gone or could not be reached.
+	Lost()
+	// Metadata is what the server is told on connecting; nil for nothing.
+	Metadata() *structpb.Struct
+}
 
 // Client keeps a Holder like what one gateway's control plane has, over delta xDS.
 type Client struct {
@@ -47,6 +61,8 @@ type Client struct {
 	Credentials func() credentials.TransportCredentials
 	// File keeps the last good copy; "" keeps none.
 	File string
+	// Mirror takes what is not the agent's own; nil where nothing does.
+	Mirror Mirror
 	// Log takes connects, refusals and what goes wrong. Required.
 	Log *slog.Logger
 
@@ -84,6 +100,9 @@ func (c *Client) Run(ctx context.Context) error {
 		heard, err := c.follow(ctx, server)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if c.Mirror != nil {
+			c.Mirror.Lost()
 		}
 		if heard || i == 0 { // once an outage
 			c.Log.Warn(c.trouble(err), "server", server, "node", c.Node, "error", err)
@@ -144,33 +163,57 @@ func (c *Client) follow(ctx context.Context, server string) (heard bool, err err
 			heard = true
 			c.Log.Info("following", "server", server, "gateway", c.Gateway)
 		}
-		if err := s.Send(c.take(resp)); err != nil {
+		if err := s.Send(c.answer(server, resp)); err != nil {
 			return heard, err
 		}
 	}
 }
 
-// subscribe asks for all of our types, and says what is held already.
+// subscribe asks for all of each type, and says what is held already.
 func (c *Client) subscribe(s stream) error {
-	node := &corev3.Node{
-		Id: c.Node, Cluster: c.Gateway, UserAgentName: "sluice-agent",
+	node := &corev3.Node{Id: c.Node, Cluster: c.Gateway, UserAgentName: "sluice-agent"}
+	if c.Mirror != nil {
+		node.Metadata = c.Mirror.Metadata()
 	}
-	for _, typeURL := range []string{feature.DataType, feature.PolicyType} {
-		have := map[string]string{}
-		for k, r := range c.held {
-			if k.typeURL == typeURL {
-				have[k.name] = r.Version
-			}
-		}
-		err := s.Send(&discoveryv3.DeltaDiscoveryRequest{
+	ask := func(typeURL string, have map[string]string) error {
+		defer func() { node = nil }()
+		return s.Send(&discoveryv3.DeltaDiscoveryRequest{
 			Node: node, TypeUrl: typeURL, ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: have,
 		})
-		if err != nil {
+	}
+	for _, typeURL := range []string{feature.DataType, feature.PolicyType} {
+		if err := ask(typeURL, c.versions(typeURL)); err != nil {
 			return err
 		}
-		node = nil
+	}
+	if c.Mirror == nil {
+		return nil
+	}
+	for _, typeURL := range c.Mirror.Types() {
+		if err := ask(typeURL, c.Mirror.Held(typeURL)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (c *Client) versions(typeURL string) map[string]string {
+	have := map[string]string{}
+	for k, r := range c.held {
+		if k.typeURL == typeURL {
+			have[k.name] = r.Version
+		}
+	}
+	return have
+}
+
+// answer takes a response to where it belongs.
+func (c *Client) answer(server string, resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryRequest {
+	if c.Mirror != nil && slices.Contains(c.Mirror.Types(), resp.GetTypeUrl()) {
+		c.Mirror.Take(server, resp)
+		return &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}
+	}
+	return c.take(resp)
 }
 
 // take takes a response in and gives the answer: an acknowledgement, or what is refused and why.

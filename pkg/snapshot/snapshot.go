@@ -95,6 +95,19 @@ func Overlay(base, top *Table) *Table {
 	return u
 }
 
+// Change is the table with some resources added or changed, and others removed.
+func (t *Table) Change(changed map[string][]byte, removed []string) *Table {
+	bodies := map[string][]byte{}
+	if t != nil {
+		maps.Copy(bodies, t.bodies)
+	}
+	maps.Copy(bodies, changed)
+	for _, name := range removed {
+		delete(bodies, name)
+	}
+	return Renew(t, bodies)
+}
+
 // Snapshot is one table for each resource type. It implements cachev3.ResourceSnapshot.
 type Snapshot struct {
 	tables map[string]*Table

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -140,8 +141,32 @@ func served(method string) bool {
 	return false
 }
 
-func (g *guard) unary(ctx context.Context, _ any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
-	return nil, g.deny(ctx, Denial{Address: addressIn(ctx), Method: info.FullMethod, Reason: "no such call is served"})
+// unary lets those who may have a stream ask whether the server serves, and nothing else.
+func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	d := Denial{Address: addressIn(ctx), Method: info.FullMethod, Reason: "no such call is served"}
+	if info.FullMethod != healthpb.Health_Check_FullMethodName {
+		return nil, g.deny(ctx, d)
+	}
+	if err := g.known(ctx); err != nil {
+		d.Reason = err.Error()
+		return nil, g.deny(ctx, d)
+	}
+	return handler(ctx, req)
+}
+
+// known is nil where the caller has the certificate of a node, which holds.
+func (g *guard) known(ctx context.Context) error {
+	info, _ := peer.FromContext(ctx)
+	secured, ok := info.AuthInfo.(proven)
+	if !ok {
+		return errors.New("the connection has no TLS")
+	}
+	caller, err := g.credentials.Caller(secured.State)
+	if err != nil {
+		return err
+	}
+	_, err = certs.NodeOf(caller.Certificate)
+	return err
 }
 
 func (g *guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {

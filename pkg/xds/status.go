@@ -40,6 +40,7 @@ type EnvoyStatus struct {
 	Acknowledged string                `json:"acknowledged,omitempty"` // digest of the last target it took in whole
 	Types        map[string]TypeStatus `json:"types,omitempty"`        // by short type: cluster, listener, …
 	Refusals     []RefusalStatus       `json:"refusals,omitempty"`     // of the present target
+	Outage       *Outage               `json:"outage,omitempty"`       // of an agent: the last time it served Envoys by itself
 }
 
 // OnlyEnvoys leaves the agents out of a list.
@@ -204,7 +205,7 @@ func (n *node) status(now time.Time) EnvoyStatus {
 	out := EnvoyStatus{
 		Node: n.info.id, Gateway: n.info.gateway, Agent: n.info.agent, Labels: n.info.labels, Version: n.info.version,
 		Bootstrap: n.info.bootstrap, Address: n.info.address, Connected: n.connected, Since: n.since,
-		Acknowledged: n.reached, Types: map[string]TypeStatus{},
+		Acknowledged: n.reached, Types: map[string]TypeStatus{}, Outage: n.info.outage,
 	}
 	t := n.gateway.target.Load()
 	if t != nil {

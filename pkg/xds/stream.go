@@ -147,6 +147,7 @@ type nodeInfo struct {
 	id, gateway, version, bootstrap, address string
 	labels                                   map[string]string
 	envoy, agent                             bool // what it says it is
+	outage                                   *Outage
 }
 
 func (i nodeInfo) key() nodeKey { return nodeKey{i.gateway, i.id} }
@@ -166,6 +167,7 @@ func nodeInfoOf(ctx context.Context, node *corev3.Node) nodeInfo {
 		id: node.GetId(), gateway: node.GetCluster(), version: envoyVersion(node),
 		bootstrap: fields[metadataBootstrap].GetStringValue(),
 		envoy:     node.GetUserAgentName() == "envoy", agent: node.GetUserAgentName() == agentName, labels: map[string]string{},
+		outage: outageOf(node.GetMetadata()),
 	}
 	if p, ok := peer.FromContext(ctx); ok {
 		info.address = p.Addr.String()
