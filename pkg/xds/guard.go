@@ -156,7 +156,10 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 
 // known is nil where the caller has the certificate of a node, which holds.
 func (g *guard) known(ctx context.Context) error {
-	info, _ := peer.FromContext(ctx)
+	info, ok := peer.FromContext(ctx)
+	if !ok {
+		return errors.New("nobody is known to call")
+	}
 	secured, ok := info.AuthInfo.(proven)
 	if !ok {
 		return errors.New("the connection has no TLS")

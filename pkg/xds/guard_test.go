@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -288,7 +289,7 @@ func TestStolenCertificate_OfAnotherGateway(t *testing.T) {
 		"/envoy.service.extension.v3.ExtensionConfigDiscoveryService/FetchExtensionConfigs",
 		"/envoy.service.discovery.v3.AggregatedDiscoveryService/FetchAggregatedResources",
 		"/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
-		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.health.v1.Health/Check", "/nobody.has.thought/OfThis",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.health.v1.Health/Watch", "/nobody.has.thought/OfThis",
 	} {
 		tests = append(tests, attempt{"with another's node " + method, method, []proto.Message{sotw(node("edge", "e1"))}, "no such call"},
 			attempt{"with its own node " + method, method, []proto.Message{sotw(own)}, "no such call"})
@@ -343,6 +344,27 @@ func TestStolenCertificate_InItsOwnGateway(t *testing.T) {
 	load := d.call(d.dial(&stolen), loadMethod).say(&loadstatsv3.LoadStatsRequest{Node: node("shop", "s1")})
 	if err := load.RecvMsg(load.answer()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHealth is told to nodes, and to nobody else.
+func TestHealth(t *testing.T) {
+	d := openDoor(t)
+	s1, person := d.node("shop", "s1"), d.issue(certs.Request{Client: &certs.Client{Role: certs.RoleSecrets, Name: "alice"}})
+	for _, tt := range []struct {
+		name string
+		pair *certs.Pair
+		code codes.Code
+	}{{"a node", &s1, codes.OK}, {"a person", &person, codes.PermissionDenied}, {"nobody", nil, codes.Unavailable}} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := healthpb.NewHealthClient(d.dial(tt.pair)).Check(t.Context(), &healthpb.HealthCheckRequest{})
+			if status.Code(err) != tt.code {
+				t.Errorf("ends with %v", err)
+			}
+		})
+	}
+	if _, err := healthpb.NewHealthClient(d.dial(&s1)).List(t.Context(), &healthpb.HealthListRequest{}); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("another call ends with %v", err)
 	}
 }
 

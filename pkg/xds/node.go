@@ -142,6 +142,7 @@ func (n *node) first(r *record, req *discoveryv3.DeltaDiscoveryRequest) {
 		n.forget()
 	}
 	n.known = n.known || claims
+	r.mayAll = r.typeURL != resource.SecretType || n.info.agent
 	r.begin(req.GetResourceNamesSubscribe(), req.GetInitialResourceVersions())
 	r.greet = r.wildcard && (!claims || !n.info.envoy) // an agent that has everything hears that it has
 }

@@ -22,6 +22,7 @@ type record struct {
 	typeURL    string
 	requested  bool // on the present stream
 	greet      bool // Envoy begins with everything and waits for an answer, even an empty one
+	mayAll     bool // everything may be asked for at once
 	wildcard   bool
 	subscribed map[string]struct{}
 
@@ -148,7 +149,7 @@ func (r *record) subscribeName(name string) {
 		r.subscribed[name] = struct{}{}
 		return
 	}
-	r.wildcard = true
+	r.wildcard = r.mayAll
 }
 
 func (r *record) unsubscribeName(name string) {

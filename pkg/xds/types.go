@@ -46,8 +46,7 @@ func alone(typeURL string) bool {
 	return false
 }
 
-// legacyWildcard says whether a first request without names means everything. Secrets are never served that way: who
-// wants all of them says so.
+// legacyWildcard says whether a first request without names means everything. Secrets are never served that way.
 func legacyWildcard(typeURL string) bool {
 	return typeURL == resource.ClusterType || typeURL == resource.ListenerType
 }
