@@ -72,6 +72,7 @@ func (c *Copy) save() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.written = s
+	c.stamp()
 	return true
 }
 
