@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,6 +46,12 @@ func envoys(ctx context.Context, a *app, o envoysOptions) error {
 	return a.print(o.output, list, func(w io.Writer) { printEnvoys(w, list, time.Now()) })
 }
 
+// outageNote is what an agent did while it could not reach the control plane.
+func outageNote(o xds.Outage) string {
+	return fmt.Sprintf("served %s without the control plane for %v, until %s",
+		strings.Join(o.Envoys, ", "), o.Until.Sub(o.Since).Round(time.Second), o.Until.Local().Format(time.DateTime))
+}
+
 func printEnvoys(w io.Writer, list *admin.Envoys, now time.Time) {
 	if list.Note != "" {
 		defer fmt.Fprintf(w, "note: Consul %s\n", list.Note)
@@ -75,6 +82,8 @@ func printNodes(w io.Writer, kind string, nodes []xds.EnvoyStatus, now time.Time
 			note = "there is no such Gateway"
 		case e.Bootstrap != "" && e.Bootstrap != envoy.BootstrapVersion:
 			note = "old bootstrap: make a new one and restart it"
+		case e.Outage != nil:
+			note = outageNote(*e.Outage)
 		}
 		rows = append(rows, []string{e.Node, e.Gateway, orDash(e.Version), string(e.State), now.Sub(e.Since).Round(time.Second).String(), note})
 	}
