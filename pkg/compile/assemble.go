@@ -34,7 +34,7 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
 		out.Clusters = append(out.Clusters, s.cluster(name, clusters[name]))
 	}
-	out.Secrets = s.secrets(g, clusters)
+	out.Secrets = s.secrets(g, clusters, out.Hosts)
 	out.Table = tableDigest(out.Hosts)
 	return out
 }

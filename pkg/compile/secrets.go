@@ -158,13 +158,13 @@ func (s *site) checkUse(u use) {
 	}
 }
 
-// secrets are those that a gateway's listeners and clusters name.
-func (s *site) secrets(g *gateway, clusters map[string]*document) []model.Secret {
+// secrets are those that a gateway's listeners and clusters name, and those that its routes hold.
+func (s *site) secrets(g *gateway, clusters map[string]*document, hosts []*model.VirtualHost) []model.Secret {
 	uses := listenerUses(g.document)
 	for _, d := range clusters {
 		uses = append(uses, blockUses(d)...)
 	}
-	named := map[string]model.Secret{}
+	named := heldSecrets(hosts)
 	for _, u := range uses {
 		if d := s.documents[policy.Ref{Kind: KindCertificate, Name: u.Name}]; d != nil && d.secret != nil {
 			named[u.Name] = model.Secret{
@@ -177,6 +177,27 @@ func (s *site) secrets(g *gateway, clusters map[string]*document) []model.Secret
 	var out []model.Secret
 	for _, name := range slices.Sorted(maps.Keys(named)) {
 		out = append(out, named[name])
+	}
+	return out
+}
+
+// heldSecrets are those of routes, by name; the first place where one was written stands for all.
+func heldSecrets(hosts []*model.VirtualHost) map[string]model.Secret {
+	out := map[string]model.Secret{}
+	for _, v := range hosts {
+		for _, r := range v.Routes {
+			for _, a := range r.Attachments {
+				h, ok := a.Spec.(feature.SecretHolder)
+				if !ok {
+					continue
+				}
+				for _, one := range h.HeldSecrets() {
+					if before, twice := out[one.Name]; !twice || one.From < before.From {
+						out[one.Name] = one
+					}
+				}
+			}
+		}
 	}
 	return out
 }

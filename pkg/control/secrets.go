@@ -86,10 +86,13 @@ func (c *Controller) addSecrets(resources feature.Resources, g *model.Gateway, b
 
 func secretProblem(s model.Secret, severity policy.Severity, what, help string) policy.Problem {
 	file, line := splitOrigin(s.From)
-	return policy.Problem{
-		Severity: severity, Code: policy.CodeContent, File: file, Line: line, Column: min(line, 1), Suggestion: help,
-		Object: &policy.Ref{Kind: compile.KindCertificate, Name: s.Name}, Message: fmt.Sprintf("Certificate %s: %s", s.Name, what),
+	out := policy.Problem{Severity: severity, Code: policy.CodeContent, File: file, Line: line, Column: min(line, 1), Suggestion: help}
+	if s.IsText() {
+		out.Message = "secret: " + what
+		return out
 	}
+	out.Object, out.Message = &policy.Ref{Kind: compile.KindCertificate, Name: s.Name}, fmt.Sprintf("Certificate %s: %s", s.Name, what)
+	return out
 }
 
 // keepSecrets follows the secrets of what is published, and no others.

@@ -119,6 +119,11 @@ type (
 		// Secrets are the names, each with the field that names it.
 		Secrets() []SecretUse
 	}
+	// SecretHolder is a resolved block on a rule that needs secrets which are no Certificates, such as a password. The
+	// gateways whose routes have it are sent them, under names that hold a slash.
+	SecretHolder interface {
+		HeldSecrets() []model.Secret
+	}
 	// ListenerConfigurer changes the listeners of the Gateway that the block stands on.
 	ListenerConfigurer interface {
 		ConfigureListener(l *model.Listener, out *listenerv3.Listener, hcm *hcmv3.HttpConnectionManager) error

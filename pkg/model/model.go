@@ -50,14 +50,19 @@ type TLS struct {
 	From13 bool
 }
 
-// Secret is a certificate with its key, or authorities: where the machine of the control plane has them.
+// Secret is a certificate with its key, authorities, or a text: where the machine of the control plane has them.
 type Secret struct {
 	Name             string
 	Certificate, Key SecretPlace
 	CA               SecretPlace // instead of the other two
 	CRL              SecretPlace // beside CA: what the authorities have revoked
+	Text             SecretPlace // instead of all of them: one line, such as a password
+	Derive           string      // beside Text: what a key is derived for, which is sent instead; "" for the text itself
 	From             string      // where it was written: file:line
 }
+
+// IsText tells whether it is a text.
+func (s Secret) IsText() bool { return s.Text != SecretPlace{} }
 
 // IsCA tells whether it is authorities.
 func (s Secret) IsCA() bool { return s.CA != SecretPlace{} }

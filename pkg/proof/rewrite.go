@@ -42,8 +42,9 @@ func (r *rewriter) message(m protoreflect.Message) bool {
 	case *tlsv3.CommonTlsContext:
 		changed = r.absentSecrets(v)
 	case *tlsv3.SdsSecretConfig:
-		changed = v.SdsConfig != nil
-		v.SdsConfig = nil // a name alone means a static secret
+		if changed = v.SdsConfig != nil && !r.absent(v); changed {
+			v.SdsConfig = nil // a name alone means a static secret
+		}
 	case *filelogv3.FileAccessLog:
 		changed = true
 		v.Path = "/dev/null" // Envoy opens it even to validate, and it may only exist on Envoy's machine

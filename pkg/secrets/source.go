@@ -54,7 +54,7 @@ type state struct {
 // form is a good form of a secret.
 type form struct {
 	body     []byte
-	first    *x509.Certificate // the certificate, or the authority that ends first
+	first    *x509.Certificate // the certificate, or the authority that ends first; nil of a text
 	ends     time.Time
 	warnings []string
 	read     time.Time
@@ -103,10 +103,13 @@ func same(a, b model.Secret) bool {
 	return a == b
 }
 
-func expired(f *form) bool { return time.Now().After(f.ends) }
+func expired(f *form) bool { return !f.ends.IsZero() && time.Now().After(f.ends) }
 
 func (s *Source) read(want model.Secret) (*form, error) {
-	if want.IsCA() {
+	switch {
+	case want.IsText():
+		return s.readText(want)
+	case want.IsCA():
 		return s.readAuthorities(want)
 	}
 	certificate, err := s.fetch(want.Certificate)

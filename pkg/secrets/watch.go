@@ -71,7 +71,7 @@ func (s *Source) folders() map[string]bool {
 	defer s.mu.Unlock()
 	out := map[string]bool{}
 	for _, k := range s.kept {
-		for _, file := range []string{k.want.Certificate.File, k.want.Key.File, k.want.CA.File, k.want.CRL.File} {
+		for _, file := range []string{k.want.Certificate.File, k.want.Key.File, k.want.CA.File, k.want.CRL.File, k.want.Text.File} {
 			if file != "" {
 				out[filepath.Dir(file)] = true
 			}
@@ -111,6 +111,10 @@ func (s *Source) report(old, now *state) {
 	case now.problem != nil && (old.problem == nil || old.problem.Error() != now.problem.Error()):
 		log.Error("a certificate cannot be used; the last good one stays", "error", now.problem)
 	case now.good != nil && (old.good == nil || !bytes.Equal(old.good.body, now.good.body)):
+		if now.good.first == nil {
+			log.Info("a new secret")
+			return
+		}
 		log.Info("a new certificate", "subject", nameOf(now.good.first), "serial", serialOf(now.good.first), "expires", now.good.ends)
 	case now.problem == nil && old.problem != nil:
 		log.Info("the certificate can be used again")
@@ -146,7 +150,10 @@ func (s *Source) Status() []Status {
 			st.Problem = k.problem.Error()
 		}
 		if f := k.good; f != nil {
-			st.Subject, st.Serial, st.Expires, st.Read, st.Warnings = nameOf(f.first), serialOf(f.first), f.ends, f.read, f.warnings
+			st.Expires, st.Read, st.Warnings = f.ends, f.read, f.warnings
+			if f.first != nil {
+				st.Subject, st.Serial = nameOf(f.first), serialOf(f.first)
+			}
 		}
 		out = append(out, st)
 	}
@@ -154,7 +161,10 @@ func (s *Source) Status() []Status {
 }
 
 func places(want model.Secret) []string {
-	if !want.IsCA() {
+	switch {
+	case want.IsText():
+		return []string{want.Text.String()}
+	case !want.IsCA():
 		return []string{want.Certificate.String(), want.Key.String()}
 	}
 	out := []string{want.CA.String()}
