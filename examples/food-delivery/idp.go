@@ -25,10 +25,13 @@ const (
 //	POST /token?user=alice    a token, as text
 //	GET  /jwks.json           the public keys, the one before the last rotation among them
 //	POST /rotate              signs with a new key from now on
+//	GET  /authorize           where browsers choose who they are (OpenID Connect, authorization code with PKCE)
+//	POST /oauth2/token        where the gateway exchanges the code that they bring back
 type idp struct {
-	mu   sync.Mutex
-	keys []signingKey // the last one signs; made when it is first needed
-	made int
+	mu    sync.Mutex
+	keys  []signingKey // the last one signs; made when it is first needed
+	made  int
+	codes map[string]grant // given to browsers, and not yet exchanged
 }
 
 type signingKey struct {
@@ -45,10 +48,13 @@ func users() map[string]jwt.MapClaims {
 }
 
 func identityProvider() service {
-	i, mux := &idp{}, http.NewServeMux()
+	i, mux := &idp{codes: map[string]grant{}}, http.NewServeMux()
 	mux.HandleFunc("POST /token", i.token)
 	mux.HandleFunc("GET /jwks.json", i.jwks)
 	mux.HandleFunc("POST /rotate", i.rotate)
+	mux.HandleFunc("GET /authorize", i.ask)
+	mux.HandleFunc("POST /authorize", i.authorize)
+	mux.HandleFunc("POST /oauth2/token", i.exchange)
 	mux.HandleFunc("/", notFound)
 	return service{"idp", []int{49}, mux}
 }
@@ -80,24 +86,28 @@ func (i *idp) token(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "there is no user %q: alice and bob are known", user)
 		return
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if _, err := i.current(); err != nil {
-		problem(w, http.StatusInternalServerError, "no key: %v", err)
-		return
-	}
-	key, now := i.keys[len(i.keys)-1], time.Now()
-	claims["iss"], claims["aud"], claims["sub"] = idpIssuer, idpAudience, user
-	claims["iat"], claims["exp"] = now.Unix(), now.Add(idpLifetime).Unix()
-	token := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
-	token.Header["kid"] = key.id
-	text, err := token.SignedString(key.private)
+	text, err := i.sign(user, idpAudience, claims)
 	if err != nil {
 		problem(w, http.StatusInternalServerError, "no token: %v", err)
 		return
 	}
 	w.Header().Set("content-type", "text/plain")
 	_, _ = w.Write([]byte(text + "\n")) // a client that is gone is nobody to tell about it
+}
+
+// sign makes a token of claims about a user.
+func (i *idp) sign(user, audience string, claims jwt.MapClaims) (string, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if _, err := i.current(); err != nil {
+		return "", err
+	}
+	key, now := i.keys[len(i.keys)-1], time.Now()
+	claims["iss"], claims["aud"], claims["sub"] = idpIssuer, audience, user
+	claims["iat"], claims["exp"] = now.Unix(), now.Add(idpLifetime).Unix()
+	token := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
+	token.Header["kid"] = key.id
+	return token.SignedString(key.private)
 }
 
 func (i *idp) jwks(w http.ResponseWriter, _ *http.Request) {

@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/feature/healthcheck"
 	"github.com/sluice-gateway/sluice/pkg/feature/limits"
 	"github.com/sluice-gateway/sluice/pkg/feature/loadbalancing"
+	"github.com/sluice-gateway/sluice/pkg/feature/login"
 	"github.com/sluice-gateway/sluice/pkg/feature/loopguard"
 	"github.com/sluice-gateway/sluice/pkg/feature/maxbody"
 	"github.com/sluice-gateway/sluice/pkg/feature/mirror"
@@ -47,6 +48,7 @@ func Features() feature.Set {
 		healthcheck.Feature{},
 		limits.Feature{},
 		loadbalancing.Feature{},
+		login.Feature{},
 		loopguard.Feature{},
 		maxbody.Feature{},
 		mirror.Feature{},
