@@ -53,8 +53,8 @@ metadata: {name: edge}
 spec:
   listeners:
     - {name: http, port: $PORT}
-    - {name: optional, port: $OPTIONAL, tls: {certificate: api-cert, clientCA: partners, clientCertificate: optional}}
-    - {name: required, port: $REQUIRED, tls: {certificate: api-cert, clientCA: partners}}
+    - {name: optional, port: $OPTIONAL, tls: {certificate: api-cert, clientCA: partners, clientCertificate: optional, http3: true}}
+    - {name: required, port: $REQUIRED, tls: {certificate: api-cert, clientCA: partners, http3: true}}
 `) + partners.policy() + certificateRoutes
 	e.Gateway = gateway.Start(t, files, gateway.WithAgent(&gateway.Agent{}))
 	insists.Gateway = e.Gateway
@@ -103,8 +103,8 @@ func TestAuth_CertificateAndRequirementDecideTheStatus(t *testing.T) {
 			edge   *tlsEdge
 			client func(...ca.Pair) *http.Client
 		}{
-			{"optional h1", optional, optional.client1}, {"optional h2", optional, optional.client},
-			{"required h1", required, required.client1}, {"required h2", required, required.client},
+			{"optional h1", optional, optional.client1}, {"optional h2", optional, optional.client}, {"optional h3", optional, optional.client3},
+			{"required h1", required, required.client1}, {"required h2", required, required.client}, {"required h3", required, required.client3},
 		} {
 			t.Run(c.certificate+"/"+c.token+"/"+door.name, func(t *testing.T) {
 				client, want := door.client(c.pairs...), strings.Fields(c.want)
@@ -118,6 +118,9 @@ func TestAuth_CertificateAndRequirementDecideTheStatus(t *testing.T) {
 					}
 					if err != nil {
 						t.Fatal(err)
+					}
+					if !strings.HasSuffix(door.name, fmt.Sprint("h", resp.ProtoMajor)) {
+						t.Fatalf("%s answers", resp.Proto)
 					}
 					if fmt.Sprint(resp.StatusCode) != want[i] {
 						t.Errorf("%s: %d, want %s: %s", path, resp.StatusCode, want[i], body)

@@ -85,15 +85,20 @@ func (e *tlsEdge) shown(name string) *x509.Certificate {
 	return conn.ConnectionState().PeerCertificates[0]
 }
 
-// client asks api.example, with a certificate or none.
-func (e *tlsEdge) client(pairs ...ca.Pair) *http.Client {
+// clientTLS asks for api.example, with a certificate or none.
+func (e *tlsEdge) clientTLS(pairs ...ca.Pair) *tls.Config {
 	config := &tls.Config{ServerName: "api.example", RootCAs: e.ca.Pool()}
 	for _, p := range pairs {
 		own := p.TLS(e.t)
 		// Whatever authorities the server asks for: a client with a wrong one must be tried too.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil }
 	}
-	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
+	return config
+}
+
+// client asks api.example, with a certificate or none.
+func (e *tlsEdge) client(pairs ...ca.Pair) *http.Client {
+	transport := &http.Transport{TLSClientConfig: e.clientTLS(pairs...), ForceAttemptHTTP2: true}
 	e.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: gateway.Patience}
 }

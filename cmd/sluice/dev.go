@@ -289,6 +289,9 @@ func (f *follower) listening(config *model.Config) {
 	var b strings.Builder
 	for _, g := range config.Gateways {
 		for _, l := range g.Listeners {
+			if l.HTTP3 {
+				continue // beside the one of TCP, with its address
+			}
 			scheme := "http"
 			if l.TLS != nil {
 				scheme = "https"

@@ -43,13 +43,25 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 func (g *gateway) listeners() []*model.Listener {
 	var out []*model.Listener
 	for _, l := range g.gateway.Listeners {
-		out = append(out, &model.Listener{
+		one := &model.Listener{
 			Name: model.ListenerName(g.Name, l.Name), Gateway: g.Name, Address: l.Address, Port: l.Port,
 			TLS: listenerTLS(l.TLS), RedirectPort: redirectPort(l, g.gateway.Listeners),
-		})
+		}
+		out = append(out, one)
+		if l.TLS != nil && l.TLS.HTTP3.On {
+			out = append(out, beside(one, l))
+		}
 	}
 	slices.SortFunc(out, func(a, b *model.Listener) int { return cmp.Compare(a.Name, b.Name) })
 	return out
+}
+
+// beside gives the UDP listener of HTTP/3 that belongs to a TCP listener, which then tells clients of it.
+func beside(tcp *model.Listener, l policy.Listener) *model.Listener {
+	tcp.AltSvcPort = cmp.Or(l.TLS.HTTP3.Port, l.Port)
+	udp := *tcp
+	udp.Name, udp.HTTP3 = model.ListenerName(tcp.Gateway, l.Name+"/h3"), true
+	return &udp
 }
 
 // tableDigest is the content hash over all routes.

@@ -26,13 +26,17 @@ type Gateway struct {
 	Table string
 }
 
-// Listener is one TCP port.
+// Listener is one port, of TCP but for HTTP/3.
 type Listener struct {
 	Name    string
 	Gateway string
 	Address string
 	Port    uint32
 	TLS     *TLS // nil for plain HTTP
+	// HTTP3 makes it a UDP port that speaks HTTP/3 and nothing else; TLS is set.
+	HTTP3 bool
+	// AltSvcPort is the port at which clients are told that they reach HTTP/3, 0 for none.
+	AltSvcPort uint32
 	// RedirectPort, when set, makes it answer every request with its https address at this port, and nothing else.
 	RedirectPort uint32
 	Attachments  []Attachment // the gateway's own blocks

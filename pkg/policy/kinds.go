@@ -22,8 +22,8 @@ type Listener struct {
 	Port    uint32 `json:"port" jsonschema:"required,minimum=1,maximum=65535" jsonschema_description:"TCP port."`
 	Address string `json:"address,omitempty" jsonschema_description:"IP address to bind; all interfaces when left out."`
 
-	TLS           *ListenerTLS  `json:"tls,omitempty" jsonschema_description:"Makes it speak TLS."`
-	RedirectToTLS RedirectToTLS `json:"redirectToTLS,omitzero" jsonschema_description:"Answers every request with its https address, and reaches no route: true, or the port that clients reach TLS at when it is another one than the gateway's TLS listener has."`
+	TLS           *ListenerTLS `json:"tls,omitempty" jsonschema_description:"Makes it speak TLS."`
+	RedirectToTLS PublicPort   `json:"redirectToTLS,omitzero" jsonschema_description:"Answers every request with its https address, and reaches no route: true, or the port that clients reach TLS at when it is another one than the gateway's TLS listener has."`
 }
 
 // Service is something routes send requests to, and how it is to be reached.

@@ -23,6 +23,8 @@ type ListenerTLS struct {
 	// ForwardClientCertificate is Envoy's forward_client_cert_details.
 	ForwardClientCertificate bool `json:"forwardClientCertificate,omitempty" jsonschema_description:"Tells services whose certificate it was, in x-forwarded-client-cert: subject, URIs, DNS names. What a client says there is removed either way."`
 
+	HTTP3 PublicPort `json:"http3,omitzero" jsonschema_description:"Speaks HTTP/3 too, at the UDP port of the same number, and tells clients so (alt-svc): true, or the port that clients reach it at when it is another one."`
+
 	MinVersion string `json:"minVersion,omitempty" jsonschema:"enum=1.2,enum=1.3" jsonschema_description:"The oldest TLS version spoken; 1.2 when left out."`
 }
 
@@ -34,14 +36,15 @@ func (t ListenerTLS) Names() []string {
 	return t.Certificates
 }
 
-// RedirectToTLS makes a listener answer every request with its https address: true, or the port of that address.
-type RedirectToTLS struct {
+// PublicPort switches something on that clients reach at a port: true, or that port where it is another one than the
+// gateway's own.
+type PublicPort struct {
 	On   bool
-	Port uint32 // 0: that of the gateway's TLS listener
+	Port uint32 // 0: the gateway's own
 }
 
 // UnmarshalNode reads either form.
-func (r *RedirectToTLS) UnmarshalNode(at At, p *Problems) {
+func (r *PublicPort) UnmarshalNode(at At, p *Problems) {
 	switch at.Node.Value {
 	case "true", "false":
 		r.On = at.Node.Value == "true"
@@ -49,13 +52,13 @@ func (r *RedirectToTLS) UnmarshalNode(at At, p *Problems) {
 	}
 	port, err := strconv.ParseUint(at.Node.Value, 10, 16)
 	if err != nil || port == 0 || at.Node.Kind != Scalar {
-		p.Suggestf(at, CodeValue, "write true, or the port that clients reach TLS at, as 443", "%s is neither true nor a port", at.Path)
+		p.Suggestf(at, CodeValue, "write true, or the port that clients reach it at, as 443", "%s is neither true nor a port", at.Path)
 		return
 	}
 	r.On, r.Port = true, uint32(port)
 }
 
 // JSONSchema describes both forms.
-func (RedirectToTLS) JSONSchema() *jsonschema.Schema {
+func (PublicPort) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "boolean"}, {Type: "integer", Minimum: "1", Maximum: "65535"}}}
 }

@@ -53,6 +53,15 @@ func (t *Translator) listener(l *model.Listener) (*listenerv3.Listener, error) {
 		Address:                       address(cmp.Or(l.Address, anyAddress), l.Port),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferBytes),
 	}
+	if l.HTTP3 {
+		hcm.CodecType = hcmv3.HttpConnectionManager_HTTP3
+		overUDP(out)
+	}
+	if l.AltSvcPort != 0 {
+		if err := advertiseHTTP3(l.AltSvcPort, hcm); err != nil {
+			return nil, err
+		}
+	}
 	for _, a := range l.Attachments {
 		if f, ok := a.Spec.(feature.ListenerConfigurer); ok {
 			if err := f.ConfigureListener(l, out, hcm); err != nil {
@@ -64,7 +73,7 @@ func (t *Translator) listener(l *model.Listener) (*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, err := transportSocket(l.TLS)
+	socket, err := transportSocket(l)
 	if err != nil {
 		return nil, err
 	}

@@ -16,13 +16,25 @@ import (
 // httpsPort is the one that an address need not name.
 const httpsPort = 443
 
-// transportSocket makes a listener speak TLS; nil for one that does not. Of several certificates Envoy takes the one
-// that the client's server name fits, the first where none does.
-func transportSocket(t *model.TLS) (*corev3.TransportSocket, error) {
-	if t == nil {
+// transportSocket makes a listener speak TLS; nil for one that does not.
+func transportSocket(l *model.Listener) (*corev3.TransportSocket, error) {
+	switch {
+	case l.TLS == nil:
 		return nil, nil
+	case l.HTTP3:
+		return quicSocket(l.TLS)
 	}
-	common := &tlsv3.CommonTlsContext{TlsParams: feature.TLSParameters(t.From13), AlpnProtocols: []string{"h2", "http/1.1"}}
+	packed, err := feature.Pack(downstreamTLS(l.TLS, "h2", "http/1.1"))
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return &corev3.TransportSocket{Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed}}, nil
+}
+
+// downstreamTLS is how TLS is spoken with clients. Of several certificates Envoy takes the one that the client's server
+// name fits, the first where none does.
+func downstreamTLS(t *model.TLS, protocols ...string) *tlsv3.DownstreamTlsContext {
+	common := &tlsv3.CommonTlsContext{TlsParams: feature.TLSParameters(t.From13), AlpnProtocols: protocols}
 	for _, name := range t.Certificates {
 		common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, feature.SecretConfig(name))
 	}
@@ -33,11 +45,7 @@ func transportSocket(t *model.TLS) (*corev3.TransportSocket, error) {
 	if t.ClientCA != "" {
 		noResumption(context)
 	}
-	packed, err := feature.Pack(context)
-	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	return &corev3.TransportSocket{Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed}}, nil
+	return context
 }
 
 // noResumption makes every connection show the client's certificate anew: a session that is resumed would count as

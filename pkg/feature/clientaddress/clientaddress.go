@@ -2,6 +2,8 @@
 package clientaddress
 
 import (
+	"slices"
+
 	mutationrulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -37,6 +39,14 @@ type Spec struct {
 
 // Validate implements feature.Spec.
 func (s *Spec) Validate(policy.At, *policy.Problems) {}
+
+// CheckListeners implements feature.ListenerChecker: the header is one of TCP.
+func (s *Spec) CheckListeners(listeners []*model.Listener, at policy.At, p *policy.Problems) {
+	if s.ProxyProtocol && slices.ContainsFunc(listeners, func(l *model.Listener) bool { return l.HTTP3 }) {
+		p.Suggestf(at.Field("proxyProtocol"), policy.CodeConflict, "leave http3 out of the listener's tls, or proxyProtocol out",
+			"a listener of the gateway speaks HTTP/3, over UDP: no PROXY protocol header comes with it")
+	}
+}
 
 // ConfigureListener implements feature.ListenerConfigurer.
 func (s *Spec) ConfigureListener(_ *model.Listener, out *listenerv3.Listener, hcm *hcmv3.HttpConnectionManager) error {
@@ -76,5 +86,6 @@ func removeForwarded(hcm *hcmv3.HttpConnectionManager) error {
 
 var (
 	_ feature.Defaulter          = Feature{}
+	_ feature.ListenerChecker    = (*Spec)(nil)
 	_ feature.ListenerConfigurer = (*Spec)(nil)
 )

@@ -45,7 +45,7 @@ type Spec struct {
 	RequestTimeout        policy.Duration `json:"requestTimeout" jsonschema_description:"How long the whole request may take to arrive; 5m when left out, 0s for no limit."`
 	Idle                  policy.Duration `json:"idle" jsonschema_description:"How long a connection may be without a request; 1h when left out."`
 	StreamIdle            policy.Duration `json:"streamIdle" jsonschema_description:"How long a request may be without any traffic; 5m when left out, 0s for no limit."`
-	StreamsPerConnection  uint32          `json:"streamsPerConnection" jsonschema:"minimum=1,maximum=100000" jsonschema_description:"Requests at once on one HTTP/2 connection; 100 when left out."`
+	StreamsPerConnection  uint32          `json:"streamsPerConnection" jsonschema:"minimum=1,maximum=100000" jsonschema_description:"Requests at once on one HTTP/2 or HTTP/3 connection; 100 when left out."`
 	RequestsPerConnection uint32          `json:"requestsPerConnection,omitempty" jsonschema_description:"Requests after which a connection is closed; no limit when left out."`
 	ConnectionAge         policy.Duration `json:"connectionAge,omitempty" jsonschema_description:"Age after which a connection is drained and closed; no limit when left out."`
 }
@@ -64,7 +64,7 @@ func (s *Spec) Validate(at policy.At, p *policy.Problems) {
 }
 
 // ConfigureListener implements feature.ListenerConfigurer.
-func (s *Spec) ConfigureListener(_ *model.Listener, _ *listenerv3.Listener, hcm *hcmv3.HttpConnectionManager) error {
+func (s *Spec) ConfigureListener(_ *model.Listener, out *listenerv3.Listener, hcm *hcmv3.HttpConnectionManager) error {
 	hcm.MaxRequestHeadersKb = wrapperspb.UInt32(uint32(s.HeaderBytes >> 10))
 	hcm.RequestHeadersTimeout = durationpb.New(s.HeadersTimeout.D())
 	hcm.RequestTimeout = durationpb.New(s.RequestTimeout.D())
@@ -77,6 +77,9 @@ func (s *Spec) ConfigureListener(_ *model.Listener, _ *listenerv3.Listener, hcm 
 		hcm.Http2ProtocolOptions = &corev3.Http2ProtocolOptions{}
 	}
 	hcm.Http2ProtocolOptions.MaxConcurrentStreams = wrapperspb.UInt32(s.StreamsPerConnection)
+	if quic := out.GetUdpListenerConfig().GetQuicOptions(); quic != nil {
+		quic.QuicProtocolOptions.MaxConcurrentStreams = wrapperspb.UInt32(s.StreamsPerConnection)
+	}
 	return nil
 }
 
