@@ -27,6 +27,7 @@ type Agent struct {
 
 	t    testing.TB
 	xds  string
+	door *Door
 	stop func()
 }
 
@@ -51,7 +52,7 @@ func (a *Agent) Start() {
 	}
 	holder := agent.NewHolder(all.Features())
 	log := slog.New(slog.DiscardHandler)
-	client := &agent.Client{Holder: holder, Gateway: "edge", Node: "test-agent", Servers: []string{a.xds}, File: a.File, Log: log}
+	client := &agent.Client{Holder: holder, Gateway: "edge", Node: "agent-test", Servers: []string{a.xds}, File: a.File, Log: log, Credentials: a.door.agent()}
 	if err := client.Load(); err != nil {
 		a.t.Fatal(err)
 	}

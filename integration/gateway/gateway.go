@@ -47,6 +47,8 @@ type Gateway struct {
 	// Log is all that Envoy has written: its access log, one JSON line a request, among it.
 	Log *Buffer
 
+	// XDSAddress is where the management server listens.
+	XDSAddress string
 	// StopXDS ends the management server.
 	StopXDS func()
 
@@ -62,6 +64,7 @@ type options struct {
 	catalog catalog.Source
 	log     *slog.Logger
 	agent   *Agent
+	door    *Door
 }
 
 // FromCatalog lets services and registrations come from a source, which runs until the test ends.
@@ -77,11 +80,13 @@ func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 	binary := featuretest.Envoy(t)
 	g := &Gateway{t: t, Port: FreePort(t), Log: &Buffer{}}
 	g.URL = "http://127.0.0.1:" + strconv.Itoa(g.Port)
-	g.XDS = xds.New(xds.Config{})
+	door := optionsOf(with).door
+	g.XDS = xds.New(door.server())
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.XDSAddress = lis.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- g.XDS.Run(ctx, lis) }()
@@ -89,7 +94,7 @@ func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 	t.Cleanup(g.StopXDS)
 	if g.agent = optionsOf(with).agent; g.agent != nil {
 		g.agent.prepare(t)
-		g.agent.xds = lis.Addr().String()
+		g.agent.xds, g.agent.door = lis.Addr().String(), door
 	}
 	g.Controller, _ = controller(t, g.XDS, &proof.Prover{Binary: binary, Dir: t.TempDir()}, with)
 	if err := g.Apply(files); err != nil {
@@ -98,7 +103,7 @@ func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 	if g.agent != nil {
 		g.agent.Start()
 	}
-	g.startEnvoy(binary, lis.Addr().String())
+	g.startEnvoy(binary, lis.Addr().String(), door)
 	return g
 }
 
@@ -162,7 +167,7 @@ func (g *Gateway) Fresh(files map[string]string, with ...Option) (c *control.Con
 	return c, stop
 }
 
-func (g *Gateway) startEnvoy(binary, server string) {
+func (g *Gateway) startEnvoy(binary, server string, door *Door) {
 	g.t.Helper()
 	dir, err := os.MkdirTemp("", "sluice") // a socket's path must be short
 	if err != nil {
@@ -171,7 +176,7 @@ func (g *Gateway) startEnvoy(binary, server string) {
 	g.admin = "unix:" + filepath.Join(dir, "admin")
 	g.Envoy = &envoy.Process{
 		Binary: binary, Concurrency: 1, DrainTime: time.Second, Log: g.Log,
-		Bootstrap: envoy.Bootstrap{Gateway: "edge", Node: "test", Servers: []string{server}, Admin: g.admin},
+		Bootstrap: envoy.Bootstrap{Gateway: "edge", Node: "test", Servers: []string{server}, Admin: g.admin, TLS: door.envoy()},
 		Args:      []string{"--file-flush-interval-msec", "50"},
 	}
 	if g.agent != nil {
