@@ -62,7 +62,7 @@ func (s *served) start() {
 	s.t.Helper()
 	s.cmd = exec.Command(s.binary, "serve", "--store", filepath.Join(s.dir, "store.db"), "--listen-xds", s.xds, "--listen-admin", s.admin, "--envoy", featuretest.Envoy(s.t))
 	s.cmd.Args = append(s.cmd.Args, s.args...)
-	s.cmd.Env = []string{"HOME=" + s.dir, "PATH=" + os.Getenv("PATH")}
+	s.cmd.Env = []string{"HOME=" + s.dir, "STATE_DIRECTORY=" + s.dir, "PATH=" + os.Getenv("PATH")}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)

@@ -97,6 +97,9 @@ func (f adminFlags) openAudit(beside string, log *slog.Logger) (*auditlog.Log, e
 		path = beside + ".audit"
 	}
 	opened, err := auditlog.Open(auditlog.Config{Path: path, Log: log})
+	if errors.Is(err, auditlog.ErrInUse) {
+		return nil, fmt.Errorf("--audit-log: %w: each server has its own: name another file", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("--audit-log: %w", err)
 	}
