@@ -82,9 +82,11 @@ func (r *Request) Query() string {
 
 // Identity is who is calling, as far as it is known. The zero value is nobody.
 type Identity struct {
-	User        string
-	Plan        string
-	Issuer      string
+	User   string
+	Plan   string
+	Issuer string
+	// Key is the id of the API key that was shown, which is no secret.
+	Key         string
 	Permissions []string
 	Scopes      []string
 	Roles       []string
@@ -101,6 +103,9 @@ type Decision struct {
 	Detail string
 	// Challenge is the WWW-Authenticate header, if any.
 	Challenge string
+	// RemoveHeaders and RemoveQuery name headers and parameters of the query that hold secrets, which the service is not
+	// to see when the request goes on.
+	RemoveHeaders, RemoveQuery []string
 	// Shadow is set for what would have been refused, were it not only tried out: it is logged, and the request goes on.
 	Shadow bool
 }

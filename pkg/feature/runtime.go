@@ -151,6 +151,12 @@ func strictJSON(body []byte, into any) error {
 	return nil
 }
 
+// PartName is the name of a part of a table, of which the control plane keeps several.
+func PartName(table string, part int) string {
+	const hex = "0123456789abcdef"
+	return table + "/" + string([]byte{hex[part>>8&15], hex[part>>4&15], hex[part&15]})
+}
+
 // Wrap is the wire form of a resource for agents.
 func Wrap(body []byte) ([]byte, error) { return Marshal(wrapperspb.Bytes(body)) }
 

@@ -142,7 +142,18 @@ type Data struct {
 	Env  string
 	// Inline is the data itself.
 	Inline string
+	// Table is one that the control plane keeps itself. It comes in parts, named Name/ and a number in hex.
+	Table Table
 }
+
+// Table names a table that the control plane keeps itself.
+type Table string
+
+// The tables.
+const (
+	TableKeys        Table = "keys"
+	TableRevocations Table = "revocations"
+)
 
 // PathOrder is the part of Order that says the path: routes for the same path share it.
 func (r *Route) PathOrder() string {

@@ -93,16 +93,20 @@ func (s *Server) decide(ctx context.Context, in *authv3.CheckRequest, id *featur
 		return undecided("unknown_policy")
 	}
 	r := s.request(ctx, in)
-	shadow := feature.Decision{}
+	out := feature.Decision{}
 	for _, c := range checks {
-		switch d := c.Check(ctx, r, id); {
-		case !d.Allowed():
+		d := c.Check(ctx, r, id)
+		if !d.Allowed() {
 			return d
-		case d.Shadow:
-			shadow = d
 		}
+		hidden := append(out.RemoveHeaders, d.RemoveHeaders...)
+		hiddenQuery := append(out.RemoveQuery, d.RemoveQuery...)
+		if d.Shadow {
+			out = d
+		}
+		out.RemoveHeaders, out.RemoveQuery = hidden, hiddenQuery
 	}
-	return shadow
+	return out
 }
 
 func undecided(reason string) feature.Decision {
@@ -134,7 +138,7 @@ func client(ctx context.Context) netip.Addr {
 // allow lets a request go on with its identity, as headers and as metadata. Headers of the identity that are not set
 // are removed, should anything have let them through.
 func (s *Server) allow(in *authv3.CheckRequest, d feature.Decision, id *feature.Identity) (*authv3.CheckResponse, error) {
-	ok := &authv3.OkHttpResponse{}
+	ok := &authv3.OkHttpResponse{HeadersToRemove: d.RemoveHeaders, QueryParametersToRemove: d.RemoveQuery}
 	headers := id.Headers()
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		if headers[name] == "" {
@@ -166,7 +170,7 @@ func pathOf(in *authv3.CheckRequest) string {
 // metadata is the identity for limits and logs.
 func metadata(id *feature.Identity, d feature.Decision) *structpb.Struct {
 	fields := map[string]*structpb.Value{}
-	for name, v := range map[string]string{"user": id.User, "plan": id.Plan, "issuer": id.Issuer} {
+	for name, v := range map[string]string{"user": id.User, "plan": id.Plan, "issuer": id.Issuer, "key": id.Key} {
 		if v != "" {
 			fields[name] = structpb.NewStringValue(strings.ToValidUTF8(v, "�"))
 		}
