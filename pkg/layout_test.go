@@ -28,7 +28,10 @@ var allowed = map[string][]string{
 	"catalog":     {"catalog"},
 	"store":       {"policy", "store"},
 	"source":      {"policy", "feature", "compile"},
-	"feature":     {"feature", "fetch", "model", "policy"},
+	"apikey":      {},
+	"credentials": {"apikey", "revocation", "store", "feature", "model"},
+	"revocation":  {},
+	"feature":     {"feature", "fetch", "model", "policy", "apikey", "revocation"},
 	"fetch":       {},
 	"keys":        {"model", "fetch"},
 	"agent":       {"feature", "agent", "fetch"},
@@ -43,7 +46,7 @@ var allowed = map[string][]string{
 	"schema":      {"policy", "feature", "compile"},
 	"control":     {"catalog", "memo", "policy", "store", "feature", "compile", "model", "translate", "snapshot", "proof", "xds", "secrets"},
 	"diff":        {"policy", "feature"},
-	"admin":       {"access", "auditlog", "certs", "catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof", "secrets", "certs"},
+	"admin":       {"apikey", "credentials", "revocation", "access", "auditlog", "certs", "catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof", "secrets", "certs"},
 	"featuretest": {"policy", "feature", "compile", "model", "translate", "snapshot", "proof", "envoy", "featuretest"},
 }
 
