@@ -71,6 +71,9 @@ func (c *Controller) build(ctx context.Context, objects []policy.Object, patienc
 			return b, nil
 		}
 		c.wantKeys(ctx, b)
+		if err := c.awaitTables(ctx, b); err != nil {
+			return nil, err
+		}
 	}
 	if err := c.translate(b); errors.As(err, new(*feature.HookError)) {
 		b.Problems.Add(hookProblem(err))
@@ -114,11 +117,12 @@ func (c *Controller) translate(b *Build) (err error) {
 		if err == nil {
 			err = c.addKeys(resources, g, nil)
 		}
+		c.addTables(resources, g)
 		if err != nil {
 			return err
 		}
 		c.addSecrets(resources, g, b)
-		c.step("snapshot", func() { b.Snapshots[g.Name] = snapshot.Build(resources, c.published[g.Name]) })
+		c.step("snapshot", func() { b.Snapshots[g.Name] = snapshot.Build(resources, c.published()[g.Name]) })
 		b.Tables[g.Name] = g.Table
 	}
 	c.translator.EndRun()
@@ -135,7 +139,7 @@ func (c *Controller) prove(ctx context.Context, b *Build) error {
 	}
 	start := time.Now()
 	for name, s := range b.Snapshots {
-		if s.Digest() == c.published[name].Digest() {
+		if s.Digest() == c.published()[name].Digest() {
 			continue
 		}
 		faults, err := c.Prover.Prove(ctx, s)

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/memo"
+	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/proof"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
@@ -53,6 +54,9 @@ type Config struct {
 	Catalog bool
 	// Keys keeps what agents need beside their policies; with it FollowKeys runs. Without it they are sent none.
 	Keys Keys
+	// Tables keeps large tables that agents need; with it FollowTables runs. Without it they are sent none, and refuse what
+	// needs them.
+	Tables Tables
 	// Secrets reads certificates; nil where none are served, as by commands that have no server.
 	Secrets *secrets.Source
 }
@@ -63,14 +67,16 @@ type Controller struct {
 	metrics   *metrics
 	discovery *discovery
 
-	mu         sync.Mutex // one change at a time; guards what follows up to published
+	mu         sync.Mutex // one change at a time; guards what follows up to out
 	compiler   *compile.Compiler
 	translator *translate.Translator
 	endpoints  memo.Table[endpointsKey, packedEndpoints]
 	// provenTemplates names the templates that the last proof of samples was about.
 	provenTemplates string
-	published       map[string]*snapshot.Snapshot
 	toldOptIns      map[toldOptIn]bool
+
+	// out is held for as long as it takes to publish something that is ready, and never longer. It is taken after mu.
+	out sync.Mutex
 
 	serving atomic.Pointer[Build]
 	failure atomic.Pointer[string] // why what is stored is not what is served
@@ -81,7 +87,7 @@ func New(c Config) *Controller {
 	return &Controller{
 		Config: c, metrics: newMetrics(), discovery: newDiscovery(),
 		compiler: compile.New(c.Features), translator: translate.New(c.Features),
-		published: map[string]*snapshot.Snapshot{}, toldOptIns: map[toldOptIn]bool{},
+		toldOptIns: map[toldOptIn]bool{},
 	}
 }
 
@@ -146,21 +152,58 @@ func (c *Controller) keep(ctx context.Context, err error) error {
 
 // publish hands a build to the Envoys, and makes it what is served.
 func (c *Controller) publish(b *Build) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	c.renewTables(b)
 	for name, s := range b.Snapshots {
 		c.Publisher.Publish(name, s)
 	}
-	for name := range c.published {
+	for name := range c.published() {
 		if b.Snapshots[name] == nil {
 			c.Publisher.Withdraw(name)
 		}
 	}
-	c.published = maps.Clone(b.Snapshots)
 	c.keepSecrets(b.Config)
 	b.Published = time.Now()
 	c.noteRegistrations(c.serving.Load(), b)
 	c.serving.Store(b)
 	c.failure.Store(nil)
 	c.metrics.revision.Set(float64(b.Revision.Number))
+}
+
+// published are the snapshots that the Envoys are to have, by gateway.
+func (c *Controller) published() map[string]*snapshot.Snapshot {
+	if b := c.serving.Load(); b != nil {
+		return b.Snapshots
+	}
+	return nil
+}
+
+// amend takes the short way for what changes beside the policies: no compile, no proof, only those resources of a
+// gateway that are other ones. A gateway for which that fails stays as it is.
+func (c *Controller) amend(change func(g *model.Gateway, was *snapshot.Snapshot) (*snapshot.Snapshot, error)) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	serving := c.serving.Load()
+	if serving == nil {
+		return
+	}
+	next := *serving
+	next.Snapshots = maps.Clone(serving.Snapshots)
+	for _, g := range serving.Config.Gateways {
+		was := next.Snapshots[g.Name]
+		s, err := change(g, was)
+		if err != nil {
+			c.Log.Error("a change could not be published; what was published stays", "gateway", g.Name, "error", err)
+			continue
+		}
+		if s.Digest() == was.Digest() {
+			continue
+		}
+		next.Snapshots[g.Name] = s
+		c.Publisher.Publish(g.Name, s)
+	}
+	c.serving.Store(&next)
 }
 
 // Serving is what is published now; nil before the first time. Not to be changed.

@@ -153,19 +153,9 @@ func (c *Controller) discovered(ctx context.Context, keys []catalog.Key) {
 		c.register(ctx)
 		return
 	}
-	next := *serving
-	next.Snapshots = maps.Clone(serving.Snapshots)
-	for _, g := range serving.Config.Gateways {
-		s, err := c.withEndpoints(next.Snapshots[g.Name], g, func(k catalog.Key) bool { return slices.Contains(keys, k) })
-		if err != nil {
-			c.Log.Error("endpoints could not be translated; the old ones stay", "gateway", g.Name, "error", err)
-			continue
-		}
-		next.Snapshots[g.Name] = s
-		c.Publisher.Publish(g.Name, s)
-	}
-	c.published = maps.Clone(next.Snapshots)
-	c.serving.Store(&next)
+	c.amend(func(g *model.Gateway, was *snapshot.Snapshot) (*snapshot.Snapshot, error) {
+		return c.withEndpoints(was, g, func(k catalog.Key) bool { return slices.Contains(keys, k) })
+	})
 }
 
 // asked are the registrations that were compiled.

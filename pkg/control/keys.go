@@ -53,7 +53,7 @@ func (c *Controller) wantKeys(ctx context.Context, b *Build) {
 	c.Keys.Await(ctx)
 }
 
-// dataOf is what gateways need, each once, by name.
+// dataOf is what gateways need that is fetched, each once, by name.
 func dataOf(gateways ...*model.Gateway) []model.Data {
 	seen := map[model.Data]bool{}
 	for _, g := range gateways {
@@ -63,7 +63,9 @@ func dataOf(gateways ...*model.Gateway) []model.Data {
 					continue
 				}
 				for _, d := range r.Runtime.Data {
-					seen[d] = true
+					if d.Table == "" {
+						seen[d] = true
+					}
 				}
 			}
 		}
@@ -91,33 +93,15 @@ func (c *Controller) addKeys(out feature.Resources, g *model.Gateway, published 
 	return nil
 }
 
-// publishKeys takes the short way: no compile, no proof, only the data.
+// publishKeys publishes the keys of the moment.
 func (c *Controller) publishKeys() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	serving := c.serving.Load()
-	if serving == nil {
-		return
-	}
-	next := *serving
-	next.Snapshots = maps.Clone(serving.Snapshots)
-	for _, g := range serving.Config.Gateways {
-		was := next.Snapshots[g.Name]
+	c.amend(func(g *model.Gateway, was *snapshot.Snapshot) (*snapshot.Snapshot, error) {
 		out := feature.Resources{}
-		if err := c.addKeys(out, g, was); err != nil {
-			c.Log.Error("keys could not be published; the old ones stay", "gateway", g.Name, "error", err)
-			continue
+		if err := c.addKeys(out, g, was); err != nil || out[feature.DataType] == nil {
+			return was, err
 		}
-		if out[feature.DataType] == nil {
-			continue
-		}
-		s := was.With(feature.DataType, snapshot.Renew(was.Table(feature.DataType), out[feature.DataType]))
-		if s.Digest() == was.Digest() {
-			continue
-		}
-		next.Snapshots[g.Name] = s
-		c.Publisher.Publish(g.Name, s)
-	}
-	c.published = maps.Clone(next.Snapshots)
-	c.serving.Store(&next)
+		return was.With(feature.DataType, snapshot.Overlay(was.Table(feature.DataType), snapshot.NewTable(out[feature.DataType]))), nil
+	})
 }

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
@@ -31,24 +30,9 @@ func (c *Controller) FollowSecrets(ctx context.Context) error {
 func (c *Controller) rotated() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	serving := c.serving.Load()
-	if serving == nil {
-		return
-	}
-	next := *serving
-	next.Snapshots = maps.Clone(serving.Snapshots)
-	for _, g := range serving.Config.Gateways {
-		s := next.Snapshots[g.Name]
-		had := s.Table(resource.SecretType)
-		has := snapshot.Renew(had, c.secretBodies(g))
-		if len(snapshot.Diff(had, has)) == 0 {
-			continue
-		}
-		next.Snapshots[g.Name] = s.With(resource.SecretType, has)
-		c.Publisher.Publish(g.Name, next.Snapshots[g.Name])
-	}
-	c.published = maps.Clone(next.Snapshots)
-	c.serving.Store(&next)
+	c.amend(func(g *model.Gateway, was *snapshot.Snapshot) (*snapshot.Snapshot, error) {
+		return was.With(resource.SecretType, snapshot.Renew(was.Table(resource.SecretType), c.secretBodies(g))), nil
+	})
 }
 
 // secretBodies are a gateway's secrets in their last good form.
