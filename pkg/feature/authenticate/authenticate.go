@@ -10,9 +10,11 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/sluice-gateway/sluice/pkg/apikey"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
+	"github.com/sluice-gateway/sluice/pkg/revocation"
 )
 
 // Feature is the block `authenticate`.
@@ -41,15 +43,21 @@ func (Feature) ParseData(name string, body []byte) (any, error) {
 		return newIntrospector(body)
 	case strings.HasPrefix(name, basicData):
 		return parsePasswords(body)
+	case strings.HasPrefix(name, keyData+"/"):
+		return apikey.Unpack(body)
+	case strings.HasPrefix(name, revocationData+"/"):
+		return revocation.Unpack(body)
 	}
 	return nil, fmt.Errorf("%q is not data of this version", name)
 }
 
 // Spec is the block: none, or the ways to authenticate, of which one must succeed.
 type Spec struct {
-	None        bool  `json:"none,omitempty"`
-	AnyOf       []Way `json:"anyOf,omitempty"`
-	Overridable bool  `json:"overridable,omitempty"`
+	None  bool  `json:"none,omitempty"`
+	AnyOf []Way `json:"anyOf,omitempty"`
+	settings
+	// Revoked is the name of the table of what is revoked, once resolved; "" where that is not asked.
+	Revoked string `json:"revoked,omitempty"`
 
 	locked bool // a farther block does not let this one be none
 }
@@ -58,14 +66,15 @@ type Spec struct {
 type (
 	oneWay struct {
 		Way
-		overridable
+		settings
 	}
 	anyWay struct {
 		AnyOf []Way `json:"anyOf" jsonschema_description:"Ways to authenticate: the first that succeeds is taken."`
-		overridable
+		settings
 	}
-	overridable struct {
-		Overridable bool `json:"overridable,omitempty" jsonschema_description:"Lets a nearer block be none."`
+	settings struct {
+		Overridable bool  `json:"overridable,omitempty" jsonschema_description:"Lets a nearer block be none."`
+		Revocation  *bool `json:"revocation,omitempty" jsonschema_description:"Whether what sluice revoke names is refused: true when left out."`
 	}
 )
 
@@ -79,11 +88,11 @@ func (s *Spec) UnmarshalNode(at policy.At, p *policy.Problems) {
 	case at.Node.Get("anyOf") != nil:
 		w := anyWay{}
 		policy.Decode(at, &w, p)
-		s.AnyOf, s.Overridable = w.AnyOf, w.Overridable
+		s.AnyOf, s.settings = w.AnyOf, w.settings
 	default:
 		w := oneWay{}
 		policy.Decode(at, &w, p)
-		s.AnyOf, s.Overridable = []Way{w.Way}, w.Overridable
+		s.AnyOf, s.settings = []Way{w.Way}, w.settings
 	}
 }
 
@@ -132,6 +141,9 @@ func (s *Spec) Resolve(at policy.At, l feature.Lookup, p *policy.Problems) featu
 	for i, w := range s.AnyOf {
 		out.AnyOf = append(out.AnyOf, w.resolve(s.way(at, i), l, p))
 	}
+	if !s.None && (s.Revocation == nil || *s.Revocation) {
+		out.Revoked = revocationData
+	}
 	return &out
 }
 
@@ -156,7 +168,7 @@ func (s *Spec) Data() []model.Data {
 			out = append(out, m.data()...)
 		}
 	}
-	return out
+	return append(out, s.revocationData()...)
 }
 
 // Waits implements feature.Waiter.

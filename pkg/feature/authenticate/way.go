@@ -33,6 +33,8 @@ type Way struct {
 
 	Basic       *Basic        `json:"basic,omitempty" jsonschema_description:"Names and passwords of a handful of users: a file with lines of user:hash, as htpasswd -B writes them."`
 	Certificate *Certificates `json:"certificate,omitempty" jsonschema_description:"A client certificate that a listener with clientCA has verified: any, names that it must have, or the long form."`
+
+	APIKey *APIKey `json:"apiKey,omitempty" jsonschema_description:"A key that sluice keys create has made: the header that holds it, or the long form."`
 }
 
 // methods are those that the way names, in the order in which they are checked: of what several say of the caller, the
@@ -47,6 +49,9 @@ func (w *Way) methods() []method {
 	}
 	if w.Certificate != nil {
 		out = append(out, w.Certificate)
+	}
+	if w.APIKey != nil {
+		out = append(out, w.APIKey)
 	}
 	return out
 }
@@ -85,10 +90,10 @@ func (s *Spec) Check(ctx context.Context, r *feature.Request, id *feature.Identi
 	var refusals []feature.Decision
 	for i := range s.AnyOf {
 		found := *id
-		d := s.AnyOf[i].check(ctx, r, &found)
+		d := s.AnyOf[i].check(ctx, s, r, &found)
 		if d.Allowed() {
 			*id = found
-			return d
+			return s.hide(d)
 		}
 		refusals = append(refusals, d)
 	}
@@ -125,7 +130,7 @@ func worst(refusals []feature.Decision) feature.Decision {
 }
 
 // check asks every method. A way without one, which validate refuses, lets nobody pass.
-func (w *Way) check(ctx context.Context, r *feature.Request, id *feature.Identity) feature.Decision {
+func (w *Way) check(ctx context.Context, s *Spec, r *feature.Request, id *feature.Identity) feature.Decision {
 	methods := w.methods()
 	if len(methods) == 0 {
 		return feature.Unavailable("no_method", "There is no way to authenticate here.")
@@ -133,6 +138,9 @@ func (w *Way) check(ctx context.Context, r *feature.Request, id *feature.Identit
 	for _, m := range methods {
 		var found feature.Identity
 		if d := m.check(ctx, r, &found); !d.Allowed() {
+			return d
+		}
+		if d := s.revoked(r, &found); !d.Allowed() {
 			return d
 		}
 		complete(id, found)
@@ -145,6 +153,7 @@ func complete(id *feature.Identity, found feature.Identity) {
 	id.User = cmp.Or(id.User, found.User)
 	id.Plan = cmp.Or(id.Plan, found.Plan)
 	id.Issuer = cmp.Or(id.Issuer, found.Issuer)
+	id.Key = cmp.Or(id.Key, found.Key)
 	if id.Permissions == nil {
 		id.Permissions = found.Permissions
 	}
@@ -157,4 +166,14 @@ func complete(id *feature.Identity, found feature.Identity) {
 	if id.Claims == nil {
 		id.Claims = found.Claims
 	}
+}
+
+// hide keeps every key from the service, also those that were not needed.
+func (s *Spec) hide(d feature.Decision) feature.Decision {
+	for i := range s.AnyOf {
+		if k := s.AnyOf[i].APIKey; k != nil {
+			k.hide(&d)
+		}
+	}
+	return d
 }
