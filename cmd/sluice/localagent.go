@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/agent"
@@ -21,6 +22,9 @@ type localAgent struct {
 	holder *agent.Holder
 	server *extauthz.Server
 	log    *slog.Logger
+
+	mu    sync.Mutex
+	taken map[string]*snapshot.Snapshot // by gateway
 }
 
 // openAgent listens for Envoys.
@@ -30,7 +34,7 @@ func (a *app) openAgent(ctx context.Context, address string, log *slog.Logger) (
 		return nil, err
 	}
 	h := agent.NewHolder(a.features)
-	return &localAgent{lis: lis, holder: h, server: extauthz.New(h, log, 0), log: log}, nil
+	return &localAgent{lis: lis, holder: h, server: extauthz.New(h, log, 0), log: log, taken: map[string]*snapshot.Snapshot{}}, nil
 }
 
 func (l *localAgent) run(ctx context.Context) error { return l.server.Run(ctx, l.lis) }
@@ -57,20 +61,32 @@ func (a agentFirst) Publish(gateway string, s *snapshot.Snapshot) {
 // Withdraw implements control.Publisher. Its Envoys go on, and so do their checks.
 func (a agentFirst) Withdraw(gateway string) { a.Publisher.Withdraw(gateway) }
 
+// take takes in what is other than what was published before.
 func (l *localAgent) take(gateway string, s *snapshot.Snapshot) {
-	var all []agent.Resource
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var changed, removed []agent.Resource
 	for _, typeURL := range []string{feature.DataType, feature.PolicyType} {
 		table := s.Table(typeURL)
-		for _, name := range table.Names() {
-			body, err := feature.Unwrap(table.Body(name))
+		for _, name := range snapshot.Diff(l.taken[gateway].Table(typeURL), table) {
+			packed := table.Body(name)
+			if packed == nil {
+				removed = append(removed, agent.Resource{Type: typeURL, Name: name})
+				continue
+			}
+			body, err := feature.Unwrap(packed)
 			if err != nil {
 				l.log.Error("what was published cannot be read by the agent", "name", name, "error", err)
 				continue
 			}
-			all = append(all, agent.Resource{Type: typeURL, Name: name, Body: body})
+			changed = append(changed, agent.Resource{Type: typeURL, Name: name, Body: body})
 		}
 	}
-	if err := l.holder.Replace(gateway, all); err != nil {
+	l.taken[gateway] = s
+	if len(changed)+len(removed) == 0 {
+		return
+	}
+	if err := l.holder.Change(gateway, changed, removed); err != nil {
 		l.log.Error("some of what was published is not taken by the agent", "gateway", gateway, "error", err)
 	}
 }

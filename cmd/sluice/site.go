@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
 	"github.com/sluice-gateway/sluice/pkg/certs"
 	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/credentials"
 	"github.com/sluice-gateway/sluice/pkg/keys"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
@@ -83,6 +84,7 @@ type site struct {
 	api        *admin.Server
 	consul     *consul.Source // nil when none is asked
 	keys       *keys.Keeper
+	callers    *credentials.Keeper
 	agent      *localAgent // nil when none runs in this process
 	proofs     []*certs.Credentials
 }
@@ -103,10 +105,11 @@ type siteConfig struct {
 func (a *app) newSite(d doors, c siteConfig) *site {
 	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log, Credentials: d.known, Denied: c.door.deniedNode}), consul: c.consul, agent: c.agent}
 	s.keys = a.newKeeper(c)
+	s.callers = credentials.New(credentials.Config{Records: c.store, Log: c.log})
 	certificates := secrets.New(secrets.Config{Getenv: a.getenv, Log: c.log})
 	s.controller = control.New(control.Config{
 		Features: a.features, Store: c.store, Publisher: s.agent.beside(s.xds), Prover: c.judge, Log: c.log, Loopback: c.loopback,
-		Catalog: c.consul != nil, Secrets: certificates, Keys: s.keys,
+		Catalog: c.consul != nil, Secrets: certificates, Keys: s.keys, Tables: s.callers,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.xds.Metrics())
@@ -120,7 +123,7 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 	}
 	api := admin.Config{
 		Controller: s.controller, Store: c.store, Envoys: s.xds.Envoys, Features: a.features, Metrics: registry,
-		Log: c.log, Hosts: d.hosts, ReadOnly: c.readOnly, Version: readVersion().Version,
+		Keeper: s.callers, Log: c.log, Hosts: d.hosts, ReadOnly: c.readOnly, Version: readVersion().Version,
 		Access: c.door.access, Credentials: c.door.credentials, Audit: c.door.audit, OpenMetrics: c.door.openMetrics,
 	}
 	if s.consul != nil {
@@ -149,6 +152,8 @@ func (s *site) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return s.keys.Run(ctx) })
 	g.Go(func() error { return s.controller.FollowKeys(ctx) })
+	g.Go(func() error { return s.callers.Run(ctx) })
+	g.Go(func() error { return s.controller.FollowTables(ctx) })
 	if s.agent != nil {
 		g.Go(func() error { return s.agent.run(ctx) })
 	}

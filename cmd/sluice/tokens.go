@@ -24,12 +24,7 @@ the file again when it changes. Tokens are for people and programs that call the
 
 Roles: read looks; apply changes policies, and looks; secrets changes what is secret, and looks. A token may have several.`,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return fmt.Errorf("there is no command %s %q: see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
-		},
+		RunE: onlySubcommands,
 	}
 	cmd.AddCommand(newTokensCreateCommand(a), newTokensListCommand(a), newTokensDeleteCommand(a))
 	return cmd

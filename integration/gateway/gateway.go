@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-gateway/sluice/envoy"
 	"github.com/sluice-gateway/sluice/pkg/catalog"
 	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/credentials"
 	"github.com/sluice-gateway/sluice/pkg/feature/all"
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
 	"github.com/sluice-gateway/sluice/pkg/policy"
@@ -40,8 +41,9 @@ type Gateway struct {
 	// URL is where the listener $PORT answers, Port its port.
 	URL  string
 	Port int
-	// Controller and XDS are the parts, to be looked into.
+	// Controller, Callers and XDS are the parts, to be looked into.
 	Controller *control.Controller
+	Callers    *credentials.Keeper
 	XDS        *xds.Server
 	Envoy      *envoy.Process
 	// Log is all that Envoy has written: its access log, one JSON line a request, among it.
@@ -96,7 +98,7 @@ func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 		g.agent.prepare(t)
 		g.agent.xds, g.agent.door = lis.Addr().String(), door
 	}
-	g.Controller, _ = controller(t, g.XDS, &proof.Prover{Binary: binary, Dir: t.TempDir()}, with)
+	g.Controller, g.Callers, _ = controller(t, g.XDS, &proof.Prover{Binary: binary, Dir: t.TempDir()}, with)
 	if err := g.Apply(files); err != nil {
 		t.Fatal(err)
 	}
@@ -116,35 +118,39 @@ func optionsOf(with []Option) options {
 }
 
 // controller is a control plane, which also follows its catalog until stop, or the test ends.
-func controller(t testing.TB, publisher control.Publisher, prover control.Prover, with []Option) (c *control.Controller, stop func()) {
+func controller(t testing.TB, publisher control.Publisher, prover control.Prover, with []Option) (c *control.Controller, callers *credentials.Keeper, stop func()) {
 	o := options{log: slog.New(slog.DiscardHandler)}
 	for _, set := range with {
 		set(&o)
 	}
+	kept := store.NewMemory(store.Options{})
+	callers = credentials.New(credentials.Config{Records: kept, Log: o.log, Every: 200 * time.Millisecond})
 	c = control.New(control.Config{
-		Features: all.Features(), Store: store.NewMemory(store.Options{}), Publisher: publisher, Prover: prover, Log: o.log,
+		Features: all.Features(), Store: kept, Tables: callers, Publisher: publisher, Prover: prover, Log: o.log,
 		Loopback: true, Catalog: o.catalog != nil, Secrets: secrets.New(secrets.Config{Getenv: os.Getenv, Log: o.log}),
 	})
-	follow(t, c)
+	until(t, c.FollowSecrets)
+	until(t, callers.Run)
+	until(t, c.FollowTables)
 	if o.agent != nil {
 		followKeys(t, c, o.log)
 	}
 	if o.catalog == nil {
-		return c, func() {}
+		return c, callers, func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Discover(ctx, o.catalog) }()
 	stop = sync.OnceFunc(func() { cancel(); <-done })
 	t.Cleanup(stop)
-	return c, stop
+	return c, callers, stop
 }
 
-// follow lets a control plane follow its certificates until the test ends.
-func follow(t testing.TB, c *control.Controller) {
+// until runs a part until the test ends.
+func until(t testing.TB, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- c.FollowSecrets(ctx) }()
+	go func() { done <- run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -160,7 +166,7 @@ func (g *Gateway) Fresh(files map[string]string, with ...Option) (c *control.Con
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	c, stop = controller(g.t, xds.New(xds.Config{}), nil, with)
+	c, _, stop = controller(g.t, xds.New(xds.Config{}), nil, with)
 	if _, err := c.Apply(context.Background(), control.Request{Set: objects, Source: "test"}); err != nil {
 		g.t.Fatal(err)
 	}

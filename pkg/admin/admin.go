@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/auditlog"
 	"github.com/sluice-gateway/sluice/pkg/certs"
 	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/credentials"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
@@ -53,6 +54,8 @@ type Config struct {
 	Features feature.Set
 	// Catalog is where services come from, nil where none is asked.
 	Catalog Catalog
+	// Keeper keeps API keys and revocations; nil where there are none.
+	Keeper *credentials.Keeper
 	// Metrics is what /metrics shows.
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger

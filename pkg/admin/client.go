@@ -170,6 +170,46 @@ func (c *Client) Release(ctx context.Context, r ReleaseRequest) (*ReleaseResult,
 	return call[ReleaseResult](ctx, c, http.MethodPost, "/v1/catalog/release", r)
 }
 
+// Keys are the API keys of an owner, of all owners when it is "".
+func (c *Client) Keys(ctx context.Context, owner string) (*Keys, error) {
+	return call[Keys](ctx, c, http.MethodGet, "/v1/keys?owner="+url.QueryEscape(owner), nil)
+}
+
+// Key is one API key.
+func (c *Client) Key(ctx context.Context, id string) (*KeyResult, error) {
+	return call[KeyResult](ctx, c, http.MethodGet, "/v1/keys/"+url.PathEscape(id), nil)
+}
+
+// CreateKey makes an API key.
+func (c *Client) CreateKey(ctx context.Context, r NewKeyRequest) (*IssuedKey, error) {
+	return call[IssuedKey](ctx, c, http.MethodPost, "/v1/keys", r)
+}
+
+// RotateKey gives an API key a second text.
+func (c *Client) RotateKey(ctx context.Context, r RotateKeyRequest) (*IssuedKey, error) {
+	return call[IssuedKey](ctx, c, http.MethodPost, "/v1/keys/rotate", r)
+}
+
+// ChangeKey does one of disable, enable and delete to an API key.
+func (c *Client) ChangeKey(ctx context.Context, what, id string) (*KeyResult, error) {
+	return call[KeyResult](ctx, c, http.MethodPost, "/v1/keys/"+what, KeyRequest{ID: id})
+}
+
+// Revocations are those in force.
+func (c *Client) Revocations(ctx context.Context) (*Revocations, error) {
+	return call[Revocations](ctx, c, http.MethodGet, "/v1/revocations", nil)
+}
+
+// Revoke revokes something.
+func (c *Client) Revoke(ctx context.Context, r RevokeRequest) (*RevocationResult, error) {
+	return call[RevocationResult](ctx, c, http.MethodPost, "/v1/revocations", r)
+}
+
+// UndoRevocation takes a revocation back.
+func (c *Client) UndoRevocation(ctx context.Context, id string) (*RevocationResult, error) {
+	return call[RevocationResult](ctx, c, http.MethodPost, "/v1/revocations/undo", UndoRevocationRequest{ID: id})
+}
+
 // Import sends an export.
 func (c *Client) Import(ctx context.Context, r ImportRequest) (*ImportResult, error) {
 	return call[ImportResult](ctx, c, http.MethodPost, "/v1/import", r)

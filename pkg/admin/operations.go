@@ -45,6 +45,17 @@ func operations() []operation {
 		get("envoys", "/v1/envoys", access.Read, "The Envoys, and what each has.", Envoys{}, (*Server).envoys),
 		get("why", "/v1/why/{kind}/{name}", access.Read, "How far an object, or a Registration, has come, at each Envoy.", Why{}, (*Server).why),
 		get("catalog", "/v1/catalog", access.Read, "The services that Consul is watched for.", CatalogStatus{}, (*Server).catalog),
+		get("keys", "/v1/keys", access.Secrets, "The API keys, without what they are known by.", Keys{}, (*Server).keys,
+			parameter{"owner", "string", "Only of this owner."}),
+		get("key", "/v1/keys/{id}", access.Secrets, "One API key.", KeyResult{}, (*Server).key),
+		post("createKey", "/v1/keys", access.Secrets, false, "Make an API key; its text is in the answer, and nowhere later.", (*Server).createKey),
+		post("rotateKey", "/v1/keys/rotate", access.Secrets, false, "Give an API key a second text; the one before holds a while longer.", (*Server).rotateKey),
+		post("disableKey", "/v1/keys/disable", access.Secrets, false, "Take an API key out of use.", changeKey(disableKey)),
+		post("enableKey", "/v1/keys/enable", access.Secrets, false, "Take an API key into use again.", changeKey(enableKey)),
+		post("deleteKey", "/v1/keys/delete", access.Secrets, false, "Remove an API key for good.", changeKey(deleteKey)),
+		get("revocations", "/v1/revocations", access.Secrets, "What is revoked.", Revocations{}, (*Server).revocations),
+		post("revoke", "/v1/revocations", access.Secrets, false, "Accept something no longer: a subject's tokens, a token or an API key.", (*Server).revoke),
+		post("undoRevocation", "/v1/revocations/undo", access.Secrets, false, "Take a revocation back.", (*Server).undoRevocation),
 		post("release", "/v1/catalog/release", access.Apply, false, "Let go of instances that are held though they are not registered any more.", (*Server).release),
 	}
 }

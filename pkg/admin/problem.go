@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/control"
+	"github.com/sluice-gateway/sluice/pkg/credentials"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/store"
 )
@@ -77,6 +78,7 @@ func problemOf(err error) Problem {
 		problems *control.Problems
 		conflict *store.ConflictError
 		stopped  *access.RefusedError
+		raced    *store.RecordConflictError
 	)
 	p := Problem{Status: http.StatusInternalServerError, Code: CodeInternal, Detail: err.Error()}
 	switch {
@@ -89,6 +91,12 @@ func problemOf(err error) Problem {
 		p.Detail = "the policies have errors; nothing was stored"
 	case errors.As(err, &conflict):
 		p.Status, p.Code, p.Base, p.Head = http.StatusConflict, CodeConflict, &conflict.Base, &conflict.Head
+	case errors.As(err, &raced):
+		p.Status, p.Code = http.StatusConflict, CodeConflict
+	case errors.Is(err, credentials.ErrUnknown):
+		p.Status, p.Code = http.StatusNotFound, CodeNotFound
+	case errors.Is(err, credentials.ErrInvalid):
+		p.Status, p.Code = http.StatusBadRequest, CodeBadRequest
 	case errors.Is(err, control.ErrRemovals):
 		p.Status, p.Code = http.StatusConflict, CodeRemovals
 	case errors.Is(err, control.ErrUnknownObject), errors.Is(err, store.ErrNoRevision):
