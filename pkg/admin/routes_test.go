@@ -19,6 +19,9 @@ var needed = map[string]access.Role{
 	"plan": access.Read, "explain": access.Read, "export": access.Read, "objects": access.Read, "history": access.Read,
 	"envoys": access.Read, "why": access.Read, "catalog": access.Read,
 	"apply": access.Apply, "rollback": access.Apply, "import": access.Apply, "release": access.Apply,
+	"keys": access.Secrets, "key": access.Secrets, "createKey": access.Secrets, "rotateKey": access.Secrets,
+	"disableKey": access.Secrets, "enableKey": access.Secrets, "deleteKey": access.Secrets,
+	"revocations": access.Secrets, "revoke": access.Secrets, "undoRevocation": access.Secrets,
 }
 
 func TestEachRouteNeedsWhatItShould(t *testing.T) {

@@ -17,6 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/agent/extauthz"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/feature/all"
+	"github.com/sluice-gateway/sluice/pkg/model"
+	"github.com/sluice-gateway/sluice/pkg/revocation"
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
 )
 
@@ -62,6 +64,12 @@ func guard(t testing.TB) (s *extauthz.Server, digest, token string) {
 	h := agent.NewHolder(all.Features())
 	resources := []agent.Resource{{Type: feature.PolicyType, Name: r.Digest, Body: r.Body}}
 	for _, d := range r.Data {
+		if d.Table == model.TableRevocations {
+			for i := range revocation.Shards {
+				resources = append(resources, agent.Resource{Type: feature.DataType, Name: feature.PartName(d.Name, i), Body: []byte("[]")})
+			}
+			continue
+		}
 		resources = append(resources, agent.Resource{Type: feature.DataType, Name: d.Name, Body: body})
 	}
 	if err := h.Change("edge", resources, nil); err != nil {
