@@ -17,9 +17,9 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/agent/extauthz"
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/feature/all"
+	"github.com/sluice-gateway/sluice/pkg/featuretest"
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/revocation"
-	"github.com/sluice-gateway/sluice/pkg/featuretest"
 )
 
 const guarded = `
