@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -29,8 +30,14 @@ const racy = 2 * time.Second
 // OpenTokens reads a token file for the first time. It is an error when that cannot be.
 func OpenTokens(path string, log *slog.Logger) (*Tokens, error) {
 	t := &Tokens{path: path, log: log, now: time.Now}
-	if _, err := t.current(); err != nil {
+	_, err := t.current()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w: `sluice tokens create` makes a token, and the file", err)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: it must belong to the user that this runs as", err)
+	case err != nil:
+		return nil, err
 	}
 	return t, nil
 }
