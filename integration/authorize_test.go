@@ -189,3 +189,54 @@ func TestAuthorize_ExpressionsDecideOnRequestAndIdentity(t *testing.T) {
 		return false
 	})
 }
+
+// With the PROXY protocol, the client is who its header names, for Envoy and for expressions.
+func TestAuthorize_TheProxyProtocolNamesTheClient(t *testing.T) {
+	address, reached := counted(t)
+	rules := `
+    - {name: office, match: /office, authorize: {sources: [203.0.113.0/24]}, to: echo}
+    - {name: asked, match: /asked, authorize: {cel: "cidr('203.0.113.0/24').containsIP(request.clientAddress)"}, to: echo}`
+	g := gateway.Start(t, map[string]string{"policy.yaml": edge("clientAddress: {proxyProtocol: true}") + service("echo", address, "") +
+		"apiVersion: sluice/v1\nkind: Route\nmetadata: {name: api}\nspec:\n  rules:" + rules}, gateway.WithAgent(&gateway.Agent{}))
+	for _, path := range []string{"/office", "/asked"} {
+		for _, c := range []struct {
+			line string
+			want int
+		}{
+			{"PROXY TCP4 203.0.113.7 127.0.0.1 4000 80\r\n", 200}, {"PROXY TCP4 198.51.100.1 127.0.0.1 4000 80\r\n", 403},
+			{"PROXY TCP6 2001:db8::1 ::1 4000 80\r\n", 403}, {"PROXY UNKNOWN\r\n", 403}, {"", 400},
+		} {
+			reached.Store(0)
+			status := rawStatus(t, g, c.line+"GET "+path+" HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n\r\n")
+			if status != c.want || (reached.Load() == 1) != (c.want == 200) {
+				t.Errorf("%q on %s: %d, want %d; reached %d", c.line, path, status, c.want, reached.Load())
+			}
+		}
+	}
+}
+
+// Some features give a route several forms in Envoy, or answer by themselves: what Envoy refuses holds for each.
+func TestAuthorize_HoldsBesideEveryOtherFeature(t *testing.T) {
+	address, reached := counted(t)
+	g := gateway.Start(t, map[string]string{"policy.yaml": edge("authorize: {sources: [192.0.2.0/24]}") + service("echo", address, "  timeout: 2s\n  retry: {on: [connectFailure, 5xx], retries: 1}") + routeTo(
+		"{name: socket, match: /socket, upgrade: {websocket: true}, to: echo}",
+		`{name: cors, match: /cors, cors: {origins: ["https://a.example"]}, to: echo}`,
+		"{name: rewrite, match: /rewrite/*, rewrite: {path: /other}, to: echo}",
+		"{name: redirect, match: /redirect, redirect: {path: /elsewhere}}",
+		"{name: mirror, match: /mirror, mirror: {service: echo}, to: echo}",
+		"{name: direct, match: /direct, direct: {body: fixed}}",
+		`{name: header, match: {path: /header, headers: {x-canary: "1"}}, authorize: {sources: [127.0.0.1]}, to: echo}`,
+		"{name: plain, match: /header, to: echo}",
+	)})
+	for _, path := range []string{"/socket", "/cors", "/rewrite/x", "/redirect", "/mirror", "/direct", "/header"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"} {
+			for _, more := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+				"Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n", "x-canary: 1\r\n"} {
+				status := rawStatus(t, g, method+" "+path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n"+more+"\r\n")
+				if n := reached.Swap(0); n != 0 || status < 400 && method != "OPTIONS" {
+					t.Errorf("%s %s with %q: %d, the service was reached %d times", method, path, more, status, n)
+				}
+			}
+		}
+	}
+}

@@ -68,16 +68,16 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(options...)
 })
 
-// sizes says how large things are taken to be where an expression's cost is estimated.
-type sizes struct{}
+// sizes says how large variables are taken to be where an expression's cost is estimated.
+type sizes map[string]variable
 
 // EstimateSize implements cost.Estimator.
-func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
+func (s sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	path := n.Path()
 	if len(path) == 0 {
 		return nil
 	}
-	v, ok := variables()[path[0]]
+	v, ok := s[path[0]]
 	switch {
 	case !ok:
 		return nil
@@ -96,7 +96,7 @@ func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *co
 
 // estimate is what an expression costs at most, as far as that can be said.
 func estimate(env *cel.Env, a *cel.Ast) uint64 {
-	e, err := env.EstimateCost(a, sizes{})
+	e, err := env.EstimateCost(a, sizes(variables()))
 	if err != nil {
 		return math.MaxUint64
 	}
