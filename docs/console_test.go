@@ -71,7 +71,7 @@ func anyCommand(text string, is func(line string) bool) bool {
 
 // isService tells whether a command goes on running.
 func isService(line string) bool {
-	for _, start := range []string{"make run", "sluice serve", "sluice dev ", "envoy -c ", "consul agent ", "go run ./examples/food-delivery"} {
+	for _, start := range []string{"make run", "sluice serve", "sluice dev ", "sluice agent ", "envoy -c ", "consul agent ", "go run ./examples/food-delivery"} {
 		if strings.HasPrefix(line, start) {
 			return true
 		}

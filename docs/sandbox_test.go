@@ -104,7 +104,7 @@ func newSandbox(t *testing.T, tools tools) *sandbox {
 	t.Helper()
 	s := &sandbox{t: t, tools: tools, dir: t.TempDir(), ports: map[string]string{}}
 	s.first = tools.ports.row(t)
-	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001", "8500", "18011", "8443"} {
+	for i, port := range []string{"8080", "8081", "18000", "18001", "18080", "18081", "19000", "19001", "8500", "18011", "8443", "18002", "18003"} {
 		s.ports[port] = strconv.Itoa(s.first + i)
 	}
 	for offset := 1; offset < 50; offset++ {
@@ -154,7 +154,7 @@ func (s *sandbox) write(file, text string) {
 func (s *sandbox) environment() []string {
 	admin := "127.0.0.1:" + s.ports["18080"]
 	return append([]string{
-		"PATH=" + s.tools.dir + ":/usr/local/bin:/usr/bin:/bin", "HOME=" + s.dir, "USER=you", "LANG=C.UTF-8",
+		"PATH=" + s.tools.dir + ":/usr/local/bin:/usr/bin:/bin", "HOME=" + s.dir, "USER=you", "LANG=C.UTF-8", "STATE_DIRECTORY=" + filepath.Join(s.dir, "state"),
 		"SLUICE_ENVOY=" + s.tools.envoy, "SLUICE_SERVER=http://" + admin, "SLUICE_LISTEN_ADMIN=" + admin,
 		"SLUICE_LISTEN_XDS=127.0.0.1:" + s.ports["18000"], "SLUICE_STORE=" + filepath.Join(s.dir, "store.db"),
 		"CONSUL_HTTP_ADDR=127.0.0.1:" + s.ports["8500"],
@@ -165,7 +165,10 @@ func (s *sandbox) environment() []string {
 func (s *sandbox) shell(line string) *exec.Cmd {
 	line = s.here(line)
 	if !strings.Contains(line, "--xds") {
-		line = strings.Replace(line, "sluice bootstrap ", fmt.Sprintf("sluice bootstrap --xds 127.0.0.1:%s --admin 127.0.0.1:%s ", s.ports["18000"], s.ports["19000"]), 1)
+		line = strings.Replace(line, "sluice bootstrap ", fmt.Sprintf("sluice bootstrap --xds 127.0.0.1:%s --admin 127.0.0.1:%s --agent-xds 127.0.0.1:%s ",
+			s.ports["18000"], s.ports["19000"], s.ports["18003"]), 1)
+		line = strings.Replace(line, "sluice agent ", fmt.Sprintf("sluice agent --xds 127.0.0.1:%s --listen-agent 127.0.0.1:%s --listen-metrics 127.0.0.1:%s --listen-agent-xds 127.0.0.1:%s ",
+			s.ports["18000"], s.ports["18001"], s.ports["18002"], s.ports["18003"]), 1)
 	}
 	line = strings.Replace(line, "sluice dev ", fmt.Sprintf("sluice dev --envoy-admin 127.0.0.1:%s ", s.ports["19000"]), 1)
 	line = strings.Replace(line, "consul agent -dev", s.consulAgent(), 1)
@@ -237,6 +240,9 @@ func (s *sandbox) start(line string) {
 	address := scheme + "127.0.0.1:" + s.ports[admin] + "/readyz"
 	if strings.HasPrefix(line, "envoy") { // it is ready only once there are policies, but lists its statistics before
 		address = "http://127.0.0.1:" + s.ports[envoyAdmin] + "/stats?filter=server.live"
+	}
+	if strings.HasPrefix(line, "sluice agent") {
+		address = "http://127.0.0.1:" + s.ports["18002"] + "/metrics"
 	}
 	if strings.HasPrefix(line, "consul agent") {
 		address = "http://127.0.0.1:" + s.ports["8500"] + "/v1/catalog/nodes"

@@ -64,7 +64,7 @@ func (h *host) socket(name string) string { return "unix:" + filepath.Join(h.soc
 func (h *host) startAgent() {
 	h.t.Helper()
 	h.agent = exec.Command(h.binary, "agent", "--gateway", "edge", "--node", "agent-e1", "--xds", h.xds, "--copy", filepath.Join(h.copies, "edge.copy"),
-		"--listen-agent", h.socket("agent"), "--listen-xds", h.socket("xds"), "--listen-metrics", h.socket("metrics"))
+		"--listen-agent", h.socket("agent"), "--listen-agent-xds", h.socket("xds"), "--listen-metrics", h.socket("metrics"))
 	h.agent.Stdout, h.agent.Stderr = h.log, h.log
 	h.agent.Env = []string{"HOME=" + h.dir}
 	if err := h.agent.Start(); err != nil {
@@ -240,6 +240,9 @@ func TestLastGood_TokensWithoutIssuerAndControlPlane(t *testing.T) {
 			check(t)
 			if e := h.known("agent-e1"); e == nil || e.Outage == nil || len(e.Outage.Envoys) != 1 || e.Outage.Envoys[0] != "e1" {
 				t.Errorf("the control plane was not told that e1 was served without it: %+v", e)
+			}
+			if out, _ := h.run("envoys"); !strings.Contains(out, "served e1 without the control plane for ") {
+				t.Errorf("sluice envoys prints\n%s", out)
 			}
 		})
 	}

@@ -54,7 +54,7 @@ control plane is away: so that an Envoy can be started then.`,
 	f.StringVar(&o.node, "node", "", "its own id (default: agent- and the node that its certificate names, or the host's name)")
 	f.StringArrayVar(&o.servers, "xds", nil, "a sluice serve, host:port or unix:/path, on other hosts only with a certificate; in the order they are tried; may be repeated (default "+envoy.DefaultServer+")")
 	f.StringVar(&o.listen, "listen-agent", envoy.DefaultAgent, "where Envoy asks it: a loopback host:port or unix:/path (SLUICE_LISTEN_AGENT)")
-	f.StringVar(&o.xds, "listen-xds", envoy.DefaultAgentXDS, "where Envoy gets its last good configuration while the control plane is away: a loopback host:port, unix:/path, or none")
+	f.StringVar(&o.xds, "listen-agent-xds", envoy.DefaultAgentXDS, "where Envoy gets its last good configuration while the control plane is away: a loopback host:port, unix:/path, or none (SLUICE_LISTEN_AGENT_XDS)")
 	f.StringVar(&o.metrics, "listen-metrics", defaultAgentMetrics, "where /metrics and /status are: a loopback host:port or unix:/path")
 	f.StringVar(&o.file, "copy", "", "the file of the last good copy; Envoy's configuration is kept beside it, in one that ends in .xds (default: $STATE_DIRECTORY/agent-GATEWAY.copy, below /var/lib/sluice for root, else ~/.local/state/sluice)")
 	f.IntVar(&o.most, "max-checks", extauthz.DefaultMost, "how many requests are decided on at once; further ones are answered 503")

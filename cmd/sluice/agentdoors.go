@@ -53,7 +53,7 @@ func (o agentOptions) open(ctx context.Context) (d agentDoors, err error) {
 	}
 	d.agent, d.metrics = listen("--listen-agent", o.listen), listen("--listen-metrics", o.metrics)
 	if o.xds != none {
-		d.xds = listen("--listen-xds", o.xds)
+		d.xds = listen("--listen-agent-xds", o.xds)
 	}
 	if err != nil {
 		for _, lis := range opened {

@@ -15,16 +15,17 @@ import (
 
 // settings is the file of settings. Each key stands for the flag of its name.
 type settings struct {
-	Server      string `json:"server,omitempty"`
-	Output      string `json:"output,omitempty"`
-	Envoy       string `json:"envoy,omitempty"`
-	Store       string `json:"store,omitempty"`
-	ListenXDS   string `json:"listenXDS,omitempty"`
-	ListenAdmin string `json:"listenAdmin,omitempty"`
-	ListenAgent string `json:"listenAgent,omitempty"`
-	AdminHost   string `json:"adminHost,omitempty"`
-	LogLevel    string `json:"logLevel,omitempty"`
-	LogFormat   string `json:"logFormat,omitempty"`
+	Server         string `json:"server,omitempty"`
+	Output         string `json:"output,omitempty"`
+	Envoy          string `json:"envoy,omitempty"`
+	Store          string `json:"store,omitempty"`
+	ListenXDS      string `json:"listenXDS,omitempty"`
+	ListenAdmin    string `json:"listenAdmin,omitempty"`
+	ListenAgent    string `json:"listenAgent,omitempty"`
+	ListenAgentXDS string `json:"listenAgentXDS,omitempty"`
+	AdminHost      string `json:"adminHost,omitempty"`
+	LogLevel       string `json:"logLevel,omitempty"`
+	LogFormat      string `json:"logFormat,omitempty"`
 
 	ServerCA   string `json:"serverCA,omitempty"`
 	ClientCert string `json:"clientCert,omitempty"`
@@ -60,7 +61,7 @@ type settings struct {
 func (s settings) byFlag() map[string]string {
 	return map[string]string{
 		"server": s.Server, "output": s.Output, "envoy": s.Envoy, "store": s.Store, "listen-xds": s.ListenXDS,
-		"listen-admin": s.ListenAdmin, "listen-agent": s.ListenAgent, "admin-host": s.AdminHost, "log-level": s.LogLevel, "log-format": s.LogFormat,
+		"listen-admin": s.ListenAdmin, "listen-agent": s.ListenAgent, "listen-agent-xds": s.ListenAgentXDS, "admin-host": s.AdminHost, "log-level": s.LogLevel, "log-format": s.LogFormat,
 		"server-ca": s.ServerCA, "client-cert": s.ClientCert, "client-key": s.ClientKey, "token-file": s.TokenFile,
 		"admin-cert": s.AdminCert, "admin-key": s.AdminKey, "admin-client-ca": s.AdminClientCA, "admin-crl": s.AdminCRL,
 		"admin-tokens": s.AdminTokens, "audit-log": s.AuditLog,
