@@ -97,6 +97,7 @@ func TestActions(t *testing.T) {
 		{"delete", o, nil, diff.Delete, []diff.Mark{diff.Drains}, nil},
 		{"move", o, &moved, diff.Move, nil, nil},
 		{"content", o, &filled, diff.Modify, nil, []string{"x"}},
+		{"whose certificates are taken", nil, object("Certificate", "  ca: {file: /a}\n"), diff.Add, []diff.Mark{diff.Security}, nil},
 		{"a kind that a guard owns", nil, object("guardKind", "  a: b\n"), diff.Add, []diff.Mark{diff.Security}, nil},
 		{"a kind that another owns", nil, object("looseKind", "  a: b\n"), diff.Add, nil, nil},
 	} {
