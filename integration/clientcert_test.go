@@ -2,7 +2,9 @@ package integration
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -196,4 +198,70 @@ kind: Route
 metadata: {name: spy}
 spec: {match: /spy, to: spy}
 `
+}
+
+// A control plane that starts without the authorities serves all else. The listeners that need them wait for them: they
+// let nobody in, also where a certificate is optional, instead of letting in whom they cannot judge.
+func TestClientCertificate_WithoutTheAuthoritiesNobodyComesIn(t *testing.T) {
+	t.Parallel()
+	partners, public, dir := newRevoking(t, "partners"), ca.New(t, "public"), t.TempDir()
+	public.Sign([]string{"api.example", "127.0.0.1"}).Write(t, dir, "api")
+	doors := map[string]*tlsEdge{}
+	policies := strings.ReplaceAll(`
+apiVersion: sluice/v1
+kind: Certificate
+metadata: {name: api-cert}
+spec: {certificate: {file: $DIR/api.crt}, key: {file: $DIR/api.key}}
+---
+apiVersion: sluice/v1
+kind: Route
+metadata: {name: all}
+spec: {direct: {body: served}}
+---
+apiVersion: sluice/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  listeners:
+`, "$DIR", dir)
+	for _, kind := range []string{"required", "optional"} {
+		doors[kind] = &tlsEdge{t: t, port: gateway.FreePort(t), ca: public}
+		policies += fmt.Sprintf("    - {name: %s, address: 127.0.0.1, port: %d, tls: {certificate: api-cert, clientCA: partners, clientCertificate: %s, http3: true}}\n", kind, doors[kind].port, kind)
+	}
+	ca.Write(t, filepath.Join(dir, "edge.yaml"), []byte(policies+partners.policy()))
+	s := startServed(t)
+	if out, code := s.run("apply", "-f", filepath.Join(dir, "edge.yaml")); code != 0 {
+		t.Fatal(out)
+	}
+	s.kill()
+	if err := os.Rename(partners.pem, partners.pem+".away"); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	startEnvoyOf(t, "e1", s)
+	good, stranger := partners.Sign([]string{"good.example"}), ca.New(t, "strangers").Sign([]string{"good.example"})
+	comesIn := func(kind string, client func(...ca.Pair) *http.Client, pairs ...ca.Pair) bool {
+		c := client(pairs...)
+		defer c.CloseIdleConnections()
+		_, _, err := fetch(t, c, doors[kind].url("/"))
+		return err == nil
+	}
+	for kind, e := range doors {
+		for name, client := range map[string]func(...ca.Pair) *http.Client{"h2": e.client, "h3": e.client3} {
+			if comesIn(kind, client) || comesIn(kind, client, good) || comesIn(kind, client, stranger) {
+				t.Errorf("%s over %s: somebody comes in", kind, name)
+			}
+		}
+	}
+	if err := os.Rename(partners.pem+".away", partners.pem); err != nil {
+		t.Fatal(err)
+	}
+	for kind, e := range doors {
+		for name, client := range map[string]func(...ca.Pair) *http.Client{"h2": e.client, "h3": e.client3} {
+			gateway.Eventually(t, kind+" over "+name+": a good client comes in", func() bool { return comesIn(kind, client, good) })
+			if comesIn(kind, client, stranger) || comesIn(kind, client) != (kind == "optional") {
+				t.Errorf("%s over %s: the wrong client comes in, or the right one does not", kind, name)
+			}
+		}
+	}
 }
