@@ -84,6 +84,8 @@ func printNodes(w io.Writer, kind string, nodes []xds.EnvoyStatus, now time.Time
 			note = "old bootstrap: make a new one and restart it"
 		case e.Outage != nil:
 			note = outageNote(*e.Outage)
+		case e.Connected && e.Certificate != nil && e.Certificate.Advice != "":
+			note = "the certificate it came with " + e.Certificate.Advice
 		}
 		rows = append(rows, []string{e.Node, e.Gateway, orDash(e.Version), string(e.State), now.Sub(e.Since).Round(time.Second).String(), note})
 	}

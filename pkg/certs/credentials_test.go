@@ -410,6 +410,47 @@ func TestCollector(t *testing.T) {
 	}
 }
 
+// BenchmarkCaller_Check is what each request of a node costs, and what its first one does.
+func BenchmarkCaller_Check(b *testing.B) {
+	authority, pair, err := certs.NewAuthority("test", time.Hour)
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	put := func(name string, text []byte) string {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	node, err := authority.Issue(certs.Request{Node: &certs.Node{Gateway: "edge", Node: "e1"}, Lifetime: time.Minute})
+	if err != nil {
+		b.Fatal(err)
+	}
+	known, err := certs.Open("test", certs.Files{CA: put("ca.crt", pair.CertificatePEM)}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	state := tls.ConnectionState{
+		PeerCertificates: []*x509.Certificate{node.Certificate}, VerifiedChains: [][]*x509.Certificate{{node.Certificate, pair.Certificate}},
+	}
+	b.Run("first", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := known.Caller(state); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("next", func(b *testing.B) {
+		caller, err := known.Caller(state)
+		for b.Loop() {
+			if err = caller.Check(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
 // buffer is written to and read at the same time.
 type buffer struct {
 	mu sync.Mutex

@@ -43,7 +43,7 @@ func (n Node) URI() string {
 // Covers tells whether the bearer may call itself this node of this gateway. The agent beside a node has the node's
 // certificate, and the node's id after AgentPrefix.
 func (n Node) Covers(gateway, id string) bool {
-	if n.Gateway == "" || gateway != n.Gateway || id == "" {
+	if n.Gateway == "" || gateway != n.Gateway || checkName(id) != nil {
 		return false
 	}
 	return n.Node == "" || id == n.Node || id == AgentPrefix+n.Node

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 	"unicode"
@@ -88,6 +89,8 @@ func TestNode_Covers(t *testing.T) {
 		{"no node", one, "edge", "", false},
 		{"any", wide, "edge", "e2", true},
 		{"any, without an id", wide, "edge", "", false},
+		{"any, by an endless id", wide, "edge", strings.Repeat("a", 10000), false},
+		{"any, by an id with a line end", wide, "edge", "a\nb", false},
 		{"any, of another gateway", wide, "shop", "e2", false},
 		{"nobody", certs.Node{}, "", "", false},
 	}

@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,9 @@ type guard struct {
 	lines       *rate.Limiter // strangers do not fill the log
 }
 
+// longestNamed bounds what is passed on of names that nobody has checked, in bytes.
+const longestNamed = 256
+
 // How long a stranger may take to become known, and how long a connection outlives the certificate it was made with.
 const (
 	handshakeTime = 10 * time.Second
@@ -74,6 +78,9 @@ func (g *guard) options() ([]grpc.ServerOption, error) {
 var errDenied = status.Error(codes.PermissionDenied, "this is not for the bearer of this certificate")
 
 func (g *guard) deny(ctx context.Context, d Denial) error {
+	for _, text := range []*string{&d.Gateway, &d.Node, &d.Method} {
+		*text = (*text)[:min(len(*text), longestNamed)]
+	}
 	g.metrics.denied.Inc()
 	if g.lines.Allow() {
 		g.log.Warn("denied", "caller", d.Caller, "address", d.Address, "method", d.Method,
@@ -190,6 +197,15 @@ func (g *guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo
 	return err
 }
 
+// certificateKey is where a stream's context has the caller's certificate.
+type certificateKey struct{}
+
+// certificateIn is that of a stream's caller, nil without one.
+func certificateIn(ctx context.Context) *x509.Certificate {
+	c, _ := ctx.Value(certificateKey{}).(*x509.Certificate)
+	return c
+}
+
 func addressIn(ctx context.Context) string {
 	if p, ok := peer.FromContext(ctx); ok {
 		return p.Addr.String()
@@ -236,6 +252,7 @@ func (s *guarded) open(method string) error {
 	if s.identity, err = certs.NodeOf(caller.Certificate); err != nil {
 		return s.deny(err)
 	}
+	s.ctx = context.WithValue(s.ctx, certificateKey{}, caller.Certificate)
 	if !served(method) {
 		return s.deny(errors.New("no such call is served"))
 	}

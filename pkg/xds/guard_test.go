@@ -454,6 +454,11 @@ func TestOpenStreams_EndWithTheirCertificates(t *testing.T) {
 	}
 	d.heard("revoked")
 	until(t, "the end of its connection", func() bool { return !revokes.isConnected() })
+	for _, e := range d.server.Envoys() {
+		if e.Node == "kept" && (e.Certificate == nil || e.Certificate.Name != "spiffe://sluice/gateway/edge/node/kept" || e.Certificate.Advice != "") {
+			t.Errorf("certificate of the one that is good: %+v", e.Certificate)
+		}
+	}
 	stays.say(delta(nil, resource.ListenerType, "*"))
 	if err := stays.RecvMsg(stays.answer()); err != nil {
 		t.Errorf("the one that is good ends with %v", err)

@@ -3,12 +3,15 @@ package xds
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/sluice-gateway/sluice/pkg/certs"
 )
 
 // State is how an Envoy stands to its gateway's target.
@@ -33,6 +36,7 @@ type EnvoyStatus struct {
 	Version      string                `json:"version,omitempty"`
 	Bootstrap    string                `json:"bootstrap,omitempty"`
 	Address      string                `json:"address"`
+	Certificate  *CertificateStatus    `json:"certificate,omitempty"` // that it has connected with
 	Connected    bool                  `json:"connected"`
 	Since        time.Time             `json:"since"` // connected or disconnected
 	State        State                 `json:"state"`
@@ -41,6 +45,20 @@ type EnvoyStatus struct {
 	Types        map[string]TypeStatus `json:"types,omitempty"`        // by short type: cluster, listener, …
 	Refusals     []RefusalStatus       `json:"refusals,omitempty"`     // of the present target
 	Outage       *Outage               `json:"outage,omitempty"`       // of an agent: the last time it served Envoys by itself
+}
+
+// CertificateStatus is the certificate of a connection, which may have been renewed since.
+type CertificateStatus struct {
+	Name   string    `json:"name"` // of its bearer
+	Until  time.Time `json:"until"`
+	Advice string    `json:"advice,omitempty"` // when it ends soon
+}
+
+func certificateStatus(c *x509.Certificate, now time.Time) *CertificateStatus {
+	if c == nil {
+		return nil
+	}
+	return &CertificateStatus{Name: certs.Identity(c), Until: c.NotAfter, Advice: certs.Advice(c, now)}
 }
 
 // OnlyEnvoys leaves the agents out of a list.
@@ -204,7 +222,7 @@ func (n *node) status(now time.Time) EnvoyStatus {
 	defer n.mu.Unlock()
 	out := EnvoyStatus{
 		Node: n.info.id, Gateway: n.info.gateway, Agent: n.info.agent, Labels: n.info.labels, Version: n.info.version,
-		Bootstrap: n.info.bootstrap, Address: n.info.address, Connected: n.connected, Since: n.since,
+		Bootstrap: n.info.bootstrap, Address: n.info.address, Certificate: certificateStatus(n.info.certificate, now), Connected: n.connected, Since: n.since,
 		Acknowledged: n.reached, Types: map[string]TypeStatus{}, Outage: n.info.outage,
 	}
 	t := n.gateway.target.Load()

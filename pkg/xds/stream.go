@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"crypto/x509"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -147,6 +148,7 @@ type nodeInfo struct {
 	id, gateway, version, bootstrap, address string
 	labels                                   map[string]string
 	envoy, agent                             bool // what it says it is
+	certificate                              *x509.Certificate
 	outage                                   *Outage
 }
 
@@ -165,8 +167,8 @@ func nodeInfoOf(ctx context.Context, node *corev3.Node) nodeInfo {
 	fields := node.GetMetadata().GetFields()
 	info := nodeInfo{
 		id: node.GetId(), gateway: node.GetCluster(), version: envoyVersion(node),
-		bootstrap: fields[metadataBootstrap].GetStringValue(),
-		envoy:     node.GetUserAgentName() == "envoy", agent: node.GetUserAgentName() == agentName, labels: map[string]string{},
+		certificate: certificateIn(ctx), bootstrap: fields[metadataBootstrap].GetStringValue(),
+		envoy: node.GetUserAgentName() == "envoy", agent: node.GetUserAgentName() == agentName, labels: map[string]string{},
 		outage: outageOf(node.GetMetadata()),
 	}
 	if p, ok := peer.FromContext(ctx); ok {
