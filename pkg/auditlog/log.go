@@ -22,6 +22,7 @@ type Log struct {
 	file    *os.File // nil before the first line of a new file
 	head    head     // the last line, and how long the file is
 	wrong   error    // why the last line could not be written; nil when it was
+	owed    []Entry  // outcomes that could not be written; they come before the next line
 	denials denials
 }
 
@@ -69,7 +70,7 @@ func (l *Log) Begin(e Event) (*Change, error) {
 }
 
 // Done writes that it was done: on which revision, and which one that made; 0 where there is none. That it could not be
-// written is logged, and shows at Err: what was done is done, and the next change is refused while that lasts.
+// written is logged, and shows at Err: what was done is done, the next change is refused while that lasts, and it is written then.
 func (c *Change) Done(base, revision uint64) {
 	e := c.event
 	e.Base, e.Revision = base, revision
@@ -87,7 +88,12 @@ func (c *Change) end(kind Kind, e Event) {
 	if c.log == nil {
 		return
 	}
-	_, _ = c.log.write(Entry{Kind: kind, Of: c.seq, Event: e}) // it is logged there
+	outcome := Entry{Kind: kind, Of: c.seq, Event: e}
+	c.log.mu.Lock()
+	defer c.log.mu.Unlock()
+	if _, err := c.log.append(outcome); err != nil { // it is logged there
+		c.log.owed = append(c.log.owed, outcome) // few: nothing begins meanwhile
+	}
 }
 
 // Denied writes that somebody was denied something. From one address come some lines a second at most; what comes faster
@@ -131,7 +137,11 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
-	for _, e := range l.denials.rest() {
+	last := l.denials.rest()
+	if len(l.owed) > 0 {
+		last, l.owed = append(l.owed, last...), nil
+	}
+	for _, e := range last {
 		_, failed := l.append(e)
 		err = errors.Join(err, failed)
 	}
@@ -159,7 +169,7 @@ func (l *Log) write(e Entry) (uint64, error) {
 func (l *Log) append(e Entry) (uint64, error) {
 	err := l.inPlace()
 	if err == nil {
-		err = l.line(e)
+		err = l.lines(e)
 	}
 	if err != nil {
 		err = fmt.Errorf("audit log %s: %w", l.path, err)
@@ -167,6 +177,17 @@ func (l *Log) append(e Entry) (uint64, error) {
 	}
 	l.wrong = err
 	return l.head.seq, err
+}
+
+// lines writes what is owed, and a line.
+func (l *Log) lines(e Entry) error {
+	for len(l.owed) > 0 {
+		if err := l.line(l.owed[0]); err != nil {
+			return err
+		}
+		l.owed = l.owed[1:]
+	}
+	return l.line(e)
 }
 
 func (l *Log) line(e Entry) error {
