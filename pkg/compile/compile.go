@@ -166,5 +166,6 @@ func (s *site) config() *model.Config {
 	for _, g := range s.gateways {
 		out.Gateways = append(out.Gateways, s.assemble(g))
 	}
+	out.StoreSecrets = s.storeSecrets()
 	return out
 }

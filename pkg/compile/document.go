@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/model"
@@ -48,6 +49,8 @@ type document struct {
 	blocks []block   // those in the spec itself
 	rules  [][]block // a Route's, by rule
 
+	stored []policy.NamedSecret // where it names secrets of the store
+
 	// What was compiled from it, for as long as it and all that was read for it stay the same.
 	compiled *compiledRoute
 	cluster  *model.Cluster
@@ -84,6 +87,9 @@ func (r reader) read(o policy.Object) *document {
 	}
 	d.Document = parsed
 	r.decode(d, &d.problems)
+	if strings.Contains(o.Text, "secret") { // few do
+		d.stored = d.secretNames()
+	}
 	return d
 }
 

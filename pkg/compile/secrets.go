@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -17,7 +18,7 @@ func checkCertificate(at policy.At, c *policy.Certificate, p *policy.Problems) {
 	case pair && at.Node.Get("ca") != nil:
 		p.Suggestf(at, policy.CodeConflict, "make them two", "a Certificate is either a certificate with its key, or authorities (ca)")
 	case !pair && c.CA.IsZero():
-		p.Suggestf(at, policy.CodeRequired, "add certificate: {file: …} and key: {file: …}, or ca: {file: …}", "the Certificate says nowhere where it is")
+		p.Suggestf(at, policy.CodeRequired, "add certificate: {file: …} and key: {file: …}, or ca: {file: …}; env: or secret: in place of file:", "the Certificate says nowhere where it is")
 	case pair && c.Certificate.IsZero():
 		p.Suggestf(at, policy.CodeRequired, "add certificate: {file: …}", "the certificate of the key is missing")
 	case pair && c.Key.IsZero():
@@ -158,6 +159,37 @@ func (s *site) checkUse(u use) {
 	}
 }
 
+// secretNames are the places in all that was decoded that name secrets of the store.
+func (d *document) secretNames() []policy.NamedSecret {
+	var out []policy.NamedSecret
+	if d.secret != nil {
+		out = append(out, policy.SecretNames(d.Spec(), d.secret)...)
+	}
+	if d.owned != nil {
+		out = append(out, policy.SecretNames(d.Spec(), d.owned)...)
+	}
+	for _, blocks := range append(d.rules, d.blocks) {
+		for _, b := range blocks {
+			out = append(out, policy.SecretNames(b.at, b.spec)...)
+		}
+	}
+	return out
+}
+
+// storeSecrets are the places in all documents, used or not, that name secrets of the store.
+func (s *site) storeSecrets() []model.StoreSecret {
+	var out []model.StoreSecret
+	for _, d := range s.documents {
+		for _, n := range d.stored {
+			out = append(out, model.StoreSecret{Name: n.Name, Kind: d.Kind, Object: d.Name, From: n.At.String()})
+		}
+	}
+	slices.SortFunc(out, func(a, b model.StoreSecret) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Object, b.Object), cmp.Compare(a.From, b.From), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
 // secrets are those that a gateway's listeners and clusters name, and those that its routes hold.
 func (s *site) secrets(g *gateway, clusters map[string]*document, hosts []*model.VirtualHost) []model.Secret {
 	uses := listenerUses(g.document)
@@ -169,8 +201,7 @@ func (s *site) secrets(g *gateway, clusters map[string]*document, hosts []*model
 		if d := s.documents[policy.Ref{Kind: KindCertificate, Name: u.Name}]; d != nil && d.secret != nil {
 			named[u.Name] = model.Secret{
 				Name: u.Name, From: d.At().String(),
-				Certificate: model.SecretPlace(d.secret.Certificate), Key: model.SecretPlace(d.secret.Key), CA: model.SecretPlace(d.secret.CA),
-				CRL: model.SecretPlace(d.secret.CRL),
+				Certificate: feature.SecretPlace(d.secret.Certificate), Key: feature.SecretPlace(d.secret.Key), CA: feature.SecretPlace(d.secret.CA), CRL: feature.SecretPlace(d.secret.CRL),
 			}
 		}
 	}

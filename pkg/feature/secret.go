@@ -6,11 +6,19 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sluice-gateway/sluice/pkg/model"
+	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
 // secretTimeout is how long a listener or cluster waits for its secrets before it comes without them, and refuses every
 // handshake until they are there.
 const secretTimeout = 5 * time.Second
+
+// SecretPlace is a place that a document names, as the model has it.
+func SecretPlace(s policy.Secret) model.SecretPlace {
+	return model.SecretPlace{File: s.File, Env: s.Env, Secret: string(s.Secret)}
+}
 
 // SecretConfig makes Envoy ask for a Certificate by its name, so that a new one changes neither listener nor cluster.
 func SecretConfig(name string) *tlsv3.SdsSecretConfig {

@@ -10,6 +10,15 @@ import (
 // Config is everything that one site's policies mean.
 type Config struct {
 	Gateways []*Gateway // by name
+	// StoreSecrets are the places that name secrets of the store, by object.
+	StoreSecrets []StoreSecret
+}
+
+// StoreSecret is one place that names a secret of the store.
+type StoreSecret struct {
+	Name string
+	// Kind and Object are those of the document, and From is file:line.
+	Kind, Object, From string
 }
 
 // Gateway is what one set of Envoys is to do.
@@ -71,13 +80,16 @@ func (s Secret) IsText() bool { return s.Text != SecretPlace{} }
 // IsCA tells whether it is authorities.
 func (s Secret) IsCA() bool { return s.CA != SecretPlace{} }
 
-// SecretPlace is a file, or a variable of the environment.
-type SecretPlace struct{ File, Env string }
+// SecretPlace is a file, a variable of the environment, or a secret of the store.
+type SecretPlace struct{ File, Env, Secret string }
 
 // String is the place as people read it.
 func (p SecretPlace) String() string {
-	if p.Env != "" {
+	switch {
+	case p.Env != "":
 		return "$" + p.Env
+	case p.Secret != "":
+		return "secret " + p.Secret
 	}
 	return p.File
 }
@@ -140,6 +152,8 @@ type Data struct {
 	// File and Env are on the control plane's machine.
 	File string
 	Env  string
+	// Secret is in the store.
+	Secret string
 	// Inline is the data itself.
 	Inline string
 	// Table is one that the control plane keeps itself. It comes in parts, named Name/ and a number in hex.

@@ -56,7 +56,7 @@ func (Basic) JSONSchema() *jsonschema.Schema { return policy.Secret{}.JSONSchema
 func (b *Basic) validate(policy.At, *policy.Problems) {}
 
 func (b *Basic) data() []model.Data {
-	return []model.Data{{Name: b.Data, File: b.file.File, Env: b.file.Env}}
+	return []model.Data{{Name: b.Data, File: b.file.File, Env: b.file.Env, Secret: string(b.file.Secret)}}
 }
 
 func (b *Basic) waits() time.Duration { return comparingTakes }

@@ -27,10 +27,12 @@ type Issuer struct {
 
 // Keys is where a key set (JWKS) is; one field is set.
 type Keys struct {
-	URL    string `json:"url,omitempty" jsonschema_description:"https, or http to loopback. Asked every 30 seconds; the last good answer is kept."`
-	File   string `json:"file,omitempty" jsonschema_description:"A file on the control plane's machine, read again when it changes."`
-	Env    string `json:"env,omitempty" jsonschema_description:"A variable of the control plane."`
-	Inline string `json:"inline,omitempty" jsonschema_description:"The key set itself, as JSON. Public keys only."`
+	URL  string `json:"url,omitempty" jsonschema_description:"https, or http to loopback. Asked every 30 seconds; the last good answer is kept."`
+	File string `json:"file,omitempty" jsonschema_description:"A file on the control plane's machine, read again when it changes."`
+	Env  string `json:"env,omitempty" jsonschema_description:"A variable of the control plane."`
+	// Secret names a secret of the store.
+	Secret policy.SecretName `json:"secret,omitempty" jsonschema_description:"A secret of the store, by the name that sluice secrets set gave it."`
+	Inline string            `json:"inline,omitempty" jsonschema_description:"The key set itself, as JSON. Public keys only."`
 }
 
 // Claims names the claims that say who is calling. A dot leads into an object, where no claim has the whole name.
@@ -77,7 +79,7 @@ func (i *Issuer) validateKeys(at policy.At, p *policy.Problems) {
 		k = *i.JWKS
 	}
 	said := 0
-	for _, s := range []string{k.URL, k.File, k.Env, k.Inline, i.Discovery} {
+	for _, s := range []string{k.URL, k.File, k.Env, string(k.Secret), k.Inline, i.Discovery} {
 		if s != "" {
 			said++
 		}
@@ -88,7 +90,7 @@ func (i *Issuer) validateKeys(at policy.At, p *policy.Problems) {
 	}
 	switch {
 	case said != 1:
-		p.Suggestf(at, policy.CodeRequired, "write jwks: {url: …}, {file: …}, {env: …} or {inline: …}, or discovery: …, or introspection: …", "an Issuer says in one way where its keys are")
+		p.Suggestf(at, policy.CodeRequired, "write jwks: {url: …}, {file: …}, {env: …}, {secret: …} or {inline: …}, or discovery: …, or introspection: …", "an Issuer says in one way where its keys are")
 	case k.URL != "":
 		checkURL(at.Field("jwks").Field("url"), k.URL, p)
 	case i.Discovery != "":
@@ -125,10 +127,10 @@ const issuerData = "authenticate/issuer/"
 func (i *Issuer) named(name string) NamedIssuer {
 	d := model.Data{Name: issuerData + name, Discovery: i.Discovery}
 	if i.JWKS != nil {
-		d.URL, d.File, d.Env, d.Inline = i.JWKS.URL, i.JWKS.File, i.JWKS.Env, i.JWKS.Inline
+		d.URL, d.File, d.Env, d.Secret, d.Inline = i.JWKS.URL, i.JWKS.File, i.JWKS.Env, string(i.JWKS.Secret), i.JWKS.Inline
 	}
 	if n := i.Introspection; n != nil {
-		d.Name, d.File, d.Env = introspectionData+name, n.Secret.File, n.Secret.Env
+		d.Name, d.File, d.Env, d.Secret = introspectionData+name, n.Secret.File, n.Secret.Env, string(n.Secret.Secret)
 	}
 	out := NamedIssuer{Data: d.Name, Issuer: *i, data: d}
 	out.JWKS, out.Discovery = nil, ""

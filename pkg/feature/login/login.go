@@ -156,7 +156,7 @@ func (s *Spec) HeldSecrets() []model.Secret {
 		return nil
 	}
 	client, cookies := s.names()
-	at := model.SecretPlace(s.Secret)
+	at := feature.SecretPlace(s.Secret)
 	return []model.Secret{{Name: client, Text: at, From: s.from}, {Name: cookies, Text: at, Derive: "login cookies of " + s.Client, From: s.from}}
 }
 
