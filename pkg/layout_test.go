@@ -42,11 +42,12 @@ var allowed = map[string][]string{
 	"xds":         {"snapshot", "certs"},
 	"lastgood":    {"snapshot", "xds"},
 	"secrets":     {"feature", "model"},
+	"vault":       {"policy", "store"},
 	"explain":     {"model", "policy"},
 	"schema":      {"policy", "feature", "compile"},
 	"control":     {"catalog", "memo", "policy", "store", "feature", "compile", "model", "translate", "snapshot", "proof", "xds", "secrets"},
 	"diff":        {"policy", "feature"},
-	"admin":       {"apikey", "credentials", "revocation", "access", "auditlog", "certs", "catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof", "secrets", "certs"},
+	"admin":       {"apikey", "credentials", "revocation", "access", "auditlog", "certs", "catalog", "policy", "store", "feature", "model", "control", "diff", "explain", "xds", "proof", "secrets", "vault"},
 	"featuretest": {"policy", "feature", "compile", "model", "translate", "snapshot", "proof", "envoy", "featuretest"},
 }
 

@@ -33,7 +33,8 @@ type Build struct {
 	// Registrations are what became of the catalog's registrations, by service.
 	Registrations []compile.RegistrationStatus
 
-	missing []policy.Problem // certificates that cannot be read and never could
+	missing  []policy.Problem    // certificates and secrets that cannot be read and never could
+	unstored map[policy.Ref]bool // objects that name such secrets
 }
 
 // Proof is what the real Envoy said of a build.
@@ -63,6 +64,7 @@ func (c *Controller) build(ctx context.Context, objects []policy.Object, patienc
 	if c.compile(b); b.Problems.Failed() {
 		return b, nil
 	}
+	c.checkStoreSecrets(ctx, b)
 	if err := c.proveTemplates(ctx, b); err != nil || b.Problems.Failed() {
 		return b, err
 	}

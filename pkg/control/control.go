@@ -57,6 +57,8 @@ type Config struct {
 	// Tables keeps large tables that agents need; with it FollowTables runs. Without it they are sent none, and refuse what
 	// needs them.
 	Tables Tables
+	// StoreSecrets are the secrets of the store; nil where nobody asks whether they are there.
+	StoreSecrets StoreSecrets
 	// Secrets reads certificates; nil where none are served, as by commands that have no server.
 	Secrets *secrets.Source
 }
@@ -136,7 +138,7 @@ func (c *Controller) sync(ctx context.Context) error {
 		return c.keep(ctx, fmt.Errorf("revision %d does not compile: %d errors", head.Number, b.Problems.Errors()))
 	}
 	for _, problem := range b.missing {
-		c.Log.Error("a certificate cannot be read: handshakes that need it fail until it can", "problem", problem.Message)
+		c.Log.Error("a certificate or secret cannot be read: what needs it fails until it can", "problem", problem.Message)
 	}
 	b.Revision = head
 	c.publish(b)

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
@@ -57,6 +58,7 @@ func (c *Controller) addSecrets(resources feature.Resources, g *model.Gateway, b
 			resources.AddReady(resource.SecretType, s.Name, body)
 		}
 		switch {
+		case b.unstored[policy.Ref{Kind: compile.KindCertificate, Name: s.Name}]: // it is said already, and where
 		case err != nil && body == nil:
 			b.missing = append(b.missing, secretProblem(s, policy.Error, err.Error(), "put it there, where sluice serve runs, or correct the Certificate"))
 		case err != nil:
@@ -66,6 +68,50 @@ func (c *Controller) addSecrets(resources feature.Resources, g *model.Gateway, b
 			b.Problems.Add(secretProblem(s, policy.Warning, w, ""))
 		}
 	}
+}
+
+// StoreSecrets are the secrets of the store.
+type StoreSecrets interface {
+	// Get is the value of one. Its errors show nothing of it.
+	Get(ctx context.Context, name string) ([]byte, error)
+}
+
+// checkStoreSecrets finds the places that name secrets which are not in the store, or cannot be read there. What is
+// served with such a name already holds up no other change.
+func (c *Controller) checkStoreSecrets(ctx context.Context, b *Build) {
+	b.unstored = map[policy.Ref]bool{}
+	if c.StoreSecrets == nil {
+		return
+	}
+	for _, s := range b.Config.StoreSecrets {
+		_, err := c.StoreSecrets.Get(ctx, s.Name)
+		if err == nil {
+			continue
+		}
+		problem := unstored(s, err)
+		b.unstored[*problem.Object] = true
+		if c.isServed(s) {
+			problem.Severity = policy.Warning
+			b.Problems.Add(problem)
+			continue
+		}
+		b.missing = append(b.missing, problem)
+	}
+}
+
+func unstored(s model.StoreSecret, err error) policy.Problem {
+	file, line := splitOrigin(s.From)
+	return policy.Problem{
+		Severity: policy.Error, Code: policy.CodeContent, File: file, Line: line, Column: min(line, 1),
+		Object: &policy.Ref{Kind: s.Kind, Name: s.Object}, Message: err.Error(),
+	}
+}
+
+func (c *Controller) isServed(s model.StoreSecret) bool {
+	serving := c.serving.Load()
+	return serving != nil && slices.ContainsFunc(serving.Config.StoreSecrets, func(had model.StoreSecret) bool {
+		return had.Kind == s.Kind && had.Object == s.Object && had.Name == s.Name
+	})
 }
 
 func secretProblem(s model.Secret, severity policy.Severity, what, help string) policy.Problem {

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/vault"
 )
 
 // writePair puts a new certificate and its key into dir, and gives the key.
@@ -148,4 +150,63 @@ func TestSecrets_MissingOnesStopAnApplyButNotAStart(t *testing.T) {
 	if strings.Contains(log.String(), "PRIVATE") {
 		t.Error("a key is in the log")
 	}
+}
+
+func TestStoreSecrets_MissingOnesAreNamedWhereTheyStand(t *testing.T) {
+	kept := store.NewMemory(store.Options{})
+	key, err := vault.ParseKey([]byte(vault.NewKeyText()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	safe := vault.New(kept, key)
+	inVault := func(log *slog.Logger) *Controller {
+		c := newController(t, kept)
+		c.Secrets, c.StoreSecrets, c.Log = secrets.New(secrets.Config{Store: safe, Log: log}), safe, log
+		return c
+	}
+	site := tlsSite(t, "/nowhere")
+	for i := range site {
+		site[i].Text = strings.NewReplacer("{file: /nowhere/a.crt}", "{secret: api}", "{file: /nowhere/a.key}", "{secret: api}").Replace(site[i].Text)
+	}
+	site = append(site, object(t, "apiVersion: sluice/v1\nkind: Issuer\nmetadata: {name: idp}\nspec:\n  issuer: https://idp.test\n  audiences: [a]\n  jwks: {secret: idp-keys}\n"))
+	c := inVault(slog.New(slog.DiscardHandler))
+	_, err = c.Apply(context.Background(), Request{Set: site})
+	var problems *Problems
+	if !errors.As(err, &problems) || len(problems.List) != 2 || !strings.Contains(err.Error(), `secret "api"`) || !strings.Contains(err.Error(), ":7:1: error: secret \"idp-keys\"") {
+		t.Fatalf("error %v", err)
+	}
+	dir := t.TempDir()
+	private := writePair(t, dir)
+	pair := slices.Concat(read(t, dir+"/a.crt"), read(t, dir+"/a.key"))
+	for name, value := range map[string][]byte{"api": pair, "idp-keys": []byte("{}")} {
+		if err := safe.Set(t.Context(), name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := apply(t, c, Request{Set: site}).Build
+	if body := b.Snapshots["edge"].Table(resource.SecretType).Body("cert"); !bytes.Contains(body, private) {
+		t.Error("the certificate is not served")
+	}
+	if err := safe.Delete(t.Context(), "api"); err != nil {
+		t.Fatal(err)
+	}
+	more := object(t, "apiVersion: sluice/v1\nkind: Policy\nmetadata: {name: p}\nspec: {timeout: 1s}\n")
+	again := apply(t, c, Request{Set: []policy.Object{more}}) // what is gone holds up nothing else
+	if list := again.Build.Problems.List(); len(list) != 1 || list[0].Severity != policy.Warning || !strings.Contains(list[0].Message, "no such secret") {
+		t.Errorf("problems %v", list)
+	}
+	var log bytes.Buffer
+	fresh := inVault(slog.New(slog.NewTextHandler(&log, nil)))
+	if err := fresh.sync(context.Background()); err != nil || !strings.Contains(log.String(), "no such secret") {
+		t.Errorf("start: %v, log %s", err, &log)
+	}
+}
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

@@ -38,6 +38,16 @@ type Config struct {
 	Refresh time.Duration
 	// Getenv reads variables; nil means os.Getenv.
 	Getenv func(string) string
+	// Secrets are those of the store; nil where there is none.
+	Secrets Secrets
+}
+
+// Secrets are the secrets of a store.
+type Secrets interface {
+	// Get is the value of one. Its errors show nothing of it.
+	Get(ctx context.Context, name string) ([]byte, error)
+	// Watch tells each time that some may have changed, until ctx ends.
+	Watch(ctx context.Context) <-chan struct{}
 }
 
 // Keeper keeps data by name. It is safe for concurrent use.
@@ -149,12 +159,18 @@ func (k *Keeper) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var last time.Time
+	var secrets <-chan struct{}
+	if k.cfg.Secrets != nil {
+		secrets = k.cfg.Secrets.Watch(ctx)
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-k.wake:
 			k.fetch(ctx, func(i *item) bool { return !isClosed(i.tried) })
+		case <-secrets:
+			k.fetch(ctx, func(i *item) bool { return i.source.Secret != "" })
 		case <-timer.C:
 			last = time.Now()
 			k.fetch(ctx, func(*item) bool { return true })
@@ -250,6 +266,10 @@ func (k *Keeper) read(ctx context.Context, d model.Data) ([]byte, error) {
 		return nil, fmt.Errorf("the variable %s is empty", d.Env)
 	case d.File != "":
 		return readFile(d.File)
+	case d.Secret != "" && k.cfg.Secrets == nil:
+		return nil, errors.New("there is no store to have secrets from")
+	case d.Secret != "":
+		return k.cfg.Secrets.Get(ctx, d.Secret)
 	case d.Discovery != "":
 		at, err := discover(ctx, k.client, d.Discovery)
 		if err != nil {

@@ -1,10 +1,11 @@
-// Package secrets reads certificates, keys and authorities where they are on this machine, follows them as they are
+// Package secrets reads certificates, keys and authorities where they are on this machine or in the store, follows them as they are
 // rotated, and keeps the last good form of each. No private key leaves it but as the Envoy resource that holds it.
 package secrets
 
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -29,10 +30,23 @@ const maxBytes = 1 << 20
 type Config struct {
 	// Getenv looks up variables of the environment.
 	Getenv func(string) string
-	Log    *slog.Logger
+	// Store has the secrets of the store; nil where there is none.
+	Store Store
+	Log   *slog.Logger
 	// Every is how often files are looked at although nothing was heard of a change; 30 s when 0.
 	Every time.Duration
 }
+
+// Store is where secrets are kept that are in no file and no variable.
+type Store interface {
+	// Get is the value of one. Its errors show nothing of it.
+	Get(ctx context.Context, name string) ([]byte, error)
+	// Watch tells each time that some may have changed, until ctx ends.
+	Watch(ctx context.Context) <-chan struct{}
+}
+
+// storeTimeout bounds how long the store is asked for a secret.
+const storeTimeout = 5 * time.Second
 
 // Source reads secrets and follows them. It is safe for concurrent use.
 type Source struct {
@@ -198,6 +212,9 @@ func (s *Source) fetch(at model.SecretPlace) ([]byte, error) {
 		}
 		return []byte(text), nil
 	}
+	if at.Secret != "" {
+		return s.fromStore(at.Secret)
+	}
 	f, err := os.Open(at.File)
 	if err != nil {
 		return nil, err
@@ -214,6 +231,15 @@ func (s *Source) fetch(at model.SecretPlace) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d MiB", at.File, maxBytes>>20)
 	}
 	return text, nil
+}
+
+func (s *Source) fromStore(name string) ([]byte, error) {
+	if s.Store == nil {
+		return nil, fmt.Errorf("secret %s: there is no store to have it from", name)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	return s.Store.Get(ctx, name)
 }
 
 // tooOpen says that others may read a key.

@@ -27,6 +27,10 @@ func (s *Source) Run(ctx context.Context, looked func()) error {
 		return fmt.Errorf("watch certificates: %w", err)
 	}
 	defer w.Close()
+	var changed <-chan struct{}
+	if s.Store != nil {
+		changed = s.Store.Watch(ctx)
+	}
 	poll := time.NewTicker(s.Every)
 	defer poll.Stop()
 	quiet := time.NewTimer(settle)
@@ -39,6 +43,8 @@ func (s *Source) Run(ctx context.Context, looked func()) error {
 			s.follow(w)
 			quiet.Reset(settle)
 		case <-w.Events:
+			quiet.Reset(settle)
+		case <-changed:
 			quiet.Reset(settle)
 		case err := <-w.Errors:
 			s.Log.Warn("watching certificates", "error", err)
