@@ -16,7 +16,7 @@ func commands(a *app) []*cobra.Command {
 		grouped("server",
 			newApplyCommand(a), newPlanCommand(a), newGetCommand(a), newDeleteCommand(a), newHistoryCommand(a), newRollbackCommand(a),
 			newExportCommand(a), newImportCommand(a), newEnvoysCommand(a), newWhyCommand(a), newExplainCommand(a),
-			newCatalogCommand(a), newKeysCommand(a), newRevokeCommand(a)),
+			newCatalogCommand(a), newKeysCommand(a), newRevokeCommand(a), newSecretsCommand(a)),
 		[]*cobra.Command{newVersionCommand(a)},
 	)
 }

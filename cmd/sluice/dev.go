@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/source"
 	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/vault"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
 
@@ -87,7 +88,11 @@ func dev(ctx context.Context, a *app, o devOptions, folder string) error {
 	}
 	defer remove()
 	kept := store.NewMemory(store.Options{Keep: 100})
-	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly, consul: catalog, agent: own})
+	key, err := vault.ParseKey([]byte(vault.NewKeyText()))
+	if err != nil {
+		return err
+	}
+	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly, consul: catalog, agent: own, vault: vault.New(kept, key)})
 	envoys.agent = o.agentAt
 	g, ctx := errgroup.WithContext(ctx)
 	f := &follower{app: a, folder: folder, site: s, fleet: envoys}

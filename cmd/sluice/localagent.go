@@ -95,6 +95,6 @@ func (l *localAgent) take(gateway string, s *snapshot.Snapshot) {
 func (a *app) newKeeper(c siteConfig) *keys.Keeper {
 	return keys.New(keys.Config{
 		Check: func(name string, body []byte) error { _, err := a.features.ParseData(name, body); return err },
-		Log:   c.log, File: c.keysFile, Getenv: a.getenv,
+		Log:   c.log, File: c.keysFile, Getenv: a.getenv, Secrets: c.vault,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/envoy"
+	"github.com/sluice-gateway/sluice/pkg/vault"
 )
 
 type serveOptions struct {
@@ -20,6 +21,7 @@ type serveOptions struct {
 	envoy   string
 	agent   bool
 	agentAt string
+	keys    []string // of the secrets in the store
 }
 
 func newServeCommand(a *app) *cobra.Command {
@@ -51,12 +53,17 @@ Nothing is published before everything that is stored has been read. Envoys go o
 	addEnvoy(cmd, &o.envoy)
 	cmd.Flags().BoolVar(&o.agent, "agent", false, "also run an agent in this process, for Envoys on this host; it ends with the control plane")
 	cmd.Flags().StringVar(&o.agentAt, "listen-agent", envoy.DefaultAgent, "where Envoys ask that agent: a loopback host:port or unix:/path (SLUICE_LISTEN_AGENT)")
+	cmd.Flags().StringSliceVar(&o.keys, "secrets-key", nil, "the file with the key for secrets in the store, or its variable as env:NAME; after it those that older secrets are still under (SLUICE_SECRETS_KEY, with commas between)")
 	cmd.Flags().StringVar(&o.store, "store", "", "the file that keeps the policies; or consul, or consul://PREFIX, for several servers of one fleet (SLUICE_STORE; default: $STATE_DIRECTORY/store.db, /var/lib/sluice/store.db for root, else ~/.local/state/sluice/store.db)")
 	return cmd
 }
 
 func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 	log, err := a.logger(o.log)
+	if err != nil {
+		return err
+	}
+	ring, err := a.secretsKeys(o.keys)
 	if err != nil {
 		return err
 	}
@@ -89,7 +96,7 @@ func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	config := siteConfig{door: door, store: kept.Store, judge: judge.Prover, log: log, consul: catalog, keysFile: keysBeside(kept.catalog)}
+	config := siteConfig{door: door, store: kept.Store, judge: judge.Prover, log: log, consul: catalog, keysFile: keysBeside(kept.catalog), vault: vault.New(kept.Store, ring...)}
 	if o.agent {
 		if config.agent, err = a.openAgent(ctx, o.agentAt, log); err != nil {
 			return errors.Join(err, d.close())

@@ -48,6 +48,8 @@ type settings struct {
 	CA          string `json:"ca,omitempty"`
 	ServerName  string `json:"serverName,omitempty"`
 
+	SecretsKey string `json:"secretsKey,omitempty"`
+
 	Consul           string `json:"consul,omitempty"`
 	ConsulDatacenter string `json:"consulDatacenter,omitempty"`
 	ConsulTokenFile  string `json:"consulTokenFile,omitempty"`
@@ -64,7 +66,7 @@ func (s settings) byFlag() map[string]string {
 		"listen-admin": s.ListenAdmin, "listen-agent": s.ListenAgent, "listen-agent-xds": s.ListenAgentXDS, "admin-host": s.AdminHost, "log-level": s.LogLevel, "log-format": s.LogFormat,
 		"server-ca": s.ServerCA, "client-cert": s.ClientCert, "client-key": s.ClientKey, "token-file": s.TokenFile,
 		"admin-cert": s.AdminCert, "admin-key": s.AdminKey, "admin-client-ca": s.AdminClientCA, "admin-crl": s.AdminCRL,
-		"admin-tokens": s.AdminTokens, "audit-log": s.AuditLog,
+		"admin-tokens": s.AdminTokens, "audit-log": s.AuditLog, "secrets-key": s.SecretsKey,
 		"xds-cert": s.XDSCert, "xds-key": s.XDSKey, "xds-client-ca": s.XDSClientCA, "xds-crl": s.XDSCRL,
 		"cert": s.Cert, "key": s.Key, "ca": s.CA, "server-name": s.ServerName,
 		"consul": s.Consul, "consul-datacenter": s.ConsulDatacenter, "consul-token-file": s.ConsulTokenFile, "consul-ca": s.ConsulCA,

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/keys"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/vault"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
 
@@ -93,6 +94,7 @@ type site struct {
 type siteConfig struct {
 	door     adminDoor
 	store    store.Store
+	vault    *vault.Vault // of the secrets in the store
 	judge    control.Prover
 	log      *slog.Logger
 	loopback bool
@@ -106,10 +108,10 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log, Credentials: d.known, Denied: c.door.deniedNode}), consul: c.consul, agent: c.agent}
 	s.keys = a.newKeeper(c)
 	s.callers = credentials.New(credentials.Config{Records: c.store, Log: c.log})
-	certificates := secrets.New(secrets.Config{Getenv: a.getenv, Log: c.log})
+	certificates := secrets.New(secrets.Config{Getenv: a.getenv, Store: c.vault, Log: c.log})
 	s.controller = control.New(control.Config{
 		Features: a.features, Store: c.store, Publisher: s.agent.beside(s.xds), Prover: c.judge, Log: c.log, Loopback: c.loopback,
-		Catalog: c.consul != nil, Secrets: certificates, Keys: s.keys, Tables: s.callers,
+		Catalog: c.consul != nil, Secrets: certificates, StoreSecrets: c.vault, Keys: s.keys, Tables: s.callers,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.xds.Metrics())
@@ -122,7 +124,7 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 		registry.MustRegister(observed.Collector())
 	}
 	api := admin.Config{
-		Controller: s.controller, Store: c.store, Envoys: s.xds.Envoys, Features: a.features, Metrics: registry,
+		Controller: s.controller, Store: c.store, Vault: c.vault, Envoys: s.xds.Envoys, Features: a.features, Metrics: registry,
 		Keeper: s.callers, Log: c.log, Hosts: d.hosts, ReadOnly: c.readOnly, Version: readVersion().Version,
 		Access: c.door.access, Credentials: c.door.credentials, Audit: c.door.audit, OpenMetrics: c.door.openMetrics,
 	}

@@ -84,10 +84,10 @@ func (a *Agent) Stop() { a.stop() }
 const refreshKeys = 200 * time.Millisecond
 
 // followKeys fetches what agents need until the test ends.
-func followKeys(t testing.TB, c *control.Controller, log *slog.Logger) {
+func followKeys(t testing.TB, c *control.Controller, secrets keys.Secrets, log *slog.Logger) {
 	k := keys.New(keys.Config{
 		Check: func(name string, body []byte) error { _, err := all.Features().ParseData(name, body); return err },
-		Log:   log, Refresh: refreshKeys,
+		Log:   log, Refresh: refreshKeys, Secrets: secrets,
 	})
 	c.Keys = k
 	ctx, cancel := context.WithCancel(context.Background())

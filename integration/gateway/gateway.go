@@ -30,6 +30,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/proof"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/vault"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
 
@@ -67,10 +68,14 @@ type options struct {
 	log     *slog.Logger
 	agent   *Agent
 	door    *Door
+	secrets map[string][]byte
 }
 
 // FromCatalog lets services and registrations come from a source, which runs until the test ends.
 func FromCatalog(s catalog.Source) Option { return func(o *options) { o.catalog = s } }
+
+// StoreSecrets are secrets that are in the store from the start.
+func StoreSecrets(s map[string][]byte) Option { return func(o *options) { o.secrets = s } }
 
 // LogTo is where the control plane logs.
 func LogTo(log *slog.Logger) Option { return func(o *options) { o.log = log } }
@@ -124,16 +129,17 @@ func controller(t testing.TB, publisher control.Publisher, prover control.Prover
 		set(&o)
 	}
 	kept := store.NewMemory(store.Options{})
+	safe := secretsIn(t, kept, o.secrets)
 	callers = credentials.New(credentials.Config{Records: kept, Log: o.log, Every: 200 * time.Millisecond})
 	c = control.New(control.Config{
-		Features: all.Features(), Store: kept, Tables: callers, Publisher: publisher, Prover: prover, Log: o.log,
-		Loopback: true, Catalog: o.catalog != nil, Secrets: secrets.New(secrets.Config{Getenv: os.Getenv, Log: o.log}),
+		Features: all.Features(), Store: kept, StoreSecrets: safe, Tables: callers, Publisher: publisher, Prover: prover, Log: o.log,
+		Loopback: true, Catalog: o.catalog != nil, Secrets: secrets.New(secrets.Config{Getenv: os.Getenv, Store: safe, Log: o.log}),
 	})
 	until(t, c.FollowSecrets)
 	until(t, callers.Run)
 	until(t, c.FollowTables)
 	if o.agent != nil {
-		followKeys(t, c, o.log)
+		followKeys(t, c, safe, o.log)
 	}
 	if o.catalog == nil {
 		return c, callers, func() {}
@@ -145,6 +151,24 @@ func controller(t testing.TB, publisher control.Publisher, prover control.Prover
 	t.Cleanup(stop)
 	return c, callers, stop
 }
+
+func secretsIn(t testing.TB, kept store.Store, secrets map[string][]byte) *vault.Vault {
+	t.Helper()
+	key, err := vault.ParseKey([]byte(vault.NewKeyText()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := vault.New(kept, key)
+	for name, value := range secrets {
+		if err := v.Set(context.Background(), name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return v
+}
+
+// Vault has the secrets of the store.
+func (g *Gateway) Vault() *vault.Vault { return g.Controller.StoreSecrets.(*vault.Vault) }
 
 // until runs a part until the test ends.
 func until(t testing.TB, run func(context.Context) error) {

@@ -49,6 +49,8 @@ type Controller interface {
 type Config struct {
 	Controller Controller
 	Store      store.Store
+	// Vault keeps the store's secrets. Required.
+	Vault Vault
 	// Envoys are the Envoys that are known.
 	Envoys   func() []xds.EnvoyStatus
 	Features feature.Set

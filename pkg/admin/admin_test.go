@@ -28,6 +28,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
 	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/vault"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
 
@@ -55,14 +56,19 @@ func newSite(t testing.TB, change ...func(*admin.Config)) *site {
 	t.Helper()
 	s := &site{fleet: &fleet{Server: xds.New(xds.Config{})}, store: store.NewMemory(store.Options{})}
 	log := slog.New(slog.DiscardHandler)
-	s.controller = control.New(control.Config{Features: all.Features(), Store: s.store, Publisher: s.fleet, Log: log})
+	key, err := vault.ParseKey([]byte(vault.NewKeyText()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	safe := vault.New(s.store, key)
+	s.controller = control.New(control.Config{Features: all.Features(), Store: s.store, StoreSecrets: safe, Publisher: s.fleet, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.controller.Run(ctx) }()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s.controller.Collectors()...)
 	c := admin.Config{
-		Controller: s.controller, Store: s.store, Envoys: s.fleet.Envoys, Features: all.Features(), Metrics: registry, Log: log, Version: "1.2.3",
+		Controller: s.controller, Store: s.store, Vault: safe, Envoys: s.fleet.Envoys, Features: all.Features(), Metrics: registry, Log: log, Version: "1.2.3",
 	}
 	for _, f := range change {
 		f(&c)
@@ -76,7 +82,6 @@ func newSite(t testing.TB, change ...func(*admin.Config)) *site {
 			t.Error(err)
 		}
 	})
-	var err error
 	if s.client, err = admin.NewClient(s.http.URL); err != nil {
 		t.Fatal(err)
 	}

@@ -210,6 +210,26 @@ func (c *Client) UndoRevocation(ctx context.Context, id string) (*RevocationResu
 	return call[RevocationResult](ctx, c, http.MethodPost, "/v1/revocations/undo", UndoRevocationRequest{ID: id})
 }
 
+// Secrets are the secrets of the store, without their values.
+func (c *Client) Secrets(ctx context.Context) (*Secrets, error) {
+	return call[Secrets](ctx, c, http.MethodGet, "/v1/secrets", nil)
+}
+
+// SetSecret makes a secret of the store, or gives it another value.
+func (c *Client) SetSecret(ctx context.Context, r SetSecretRequest) (*SecretChanged, error) {
+	return call[SecretChanged](ctx, c, http.MethodPost, "/v1/secrets", r)
+}
+
+// DeleteSecret forgets a secret of the store.
+func (c *Client) DeleteSecret(ctx context.Context, r DeleteSecretRequest) (*SecretChanged, error) {
+	return call[SecretChanged](ctx, c, http.MethodPost, "/v1/secrets/delete", r)
+}
+
+// RotateSecrets puts all secrets under the server's first key.
+func (c *Client) RotateSecrets(ctx context.Context) (*SecretsRotated, error) {
+	return call[SecretsRotated](ctx, c, http.MethodPost, "/v1/secrets/rotate", RotateSecretsRequest{})
+}
+
 // Import sends an export.
 func (c *Client) Import(ctx context.Context, r ImportRequest) (*ImportResult, error) {
 	return call[ImportResult](ctx, c, http.MethodPost, "/v1/import", r)

@@ -57,6 +57,10 @@ func operations() []operation {
 		post("revoke", "/v1/revocations", access.Secrets, false, "Accept something no longer: a subject's tokens, a token or an API key.", (*Server).revoke),
 		post("undoRevocation", "/v1/revocations/undo", access.Secrets, false, "Take a revocation back.", (*Server).undoRevocation),
 		post("release", "/v1/catalog/release", access.Apply, false, "Let go of instances that are held though they are not registered any more.", (*Server).release),
+		get("secrets", "/v1/secrets", access.Read, "The secrets of the store, without their values.", Secrets{}, (*Server).listSecrets),
+		post("setSecret", "/v1/secrets", access.Secrets, false, "Make a secret of the store, or give it another value.", (*Server).setSecret),
+		post("deleteSecret", "/v1/secrets/delete", access.Secrets, false, "Forget a secret of the store.", (*Server).deleteSecret),
+		post("rotateSecrets", "/v1/secrets/rotate", access.Secrets, false, "Put all secrets of the store under the first key of the server.", (*Server).rotateSecrets),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/credentials"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/vault"
 )
 
 // Code names a kind of refusal; codes are stable.
@@ -31,6 +32,8 @@ const (
 	CodeStore      Code = "store"        // the store cannot be asked now
 	CodeInternal   Code = "internal"     // the program or its machine
 	CodeMethod     Code = "wrong-method" // the path takes other methods
+	CodeInUse      Code = "in-use"       // policies name what would be deleted
+	CodeNoKey      Code = "no-key"       // this server has no key for secrets
 	CodeAudit      Code = "audit-log"    // the audit log cannot be written, so nothing is changed
 
 	CodeUnauthenticated Code = "unauthenticated" // nobody knows who asks
@@ -93,9 +96,13 @@ func problemOf(err error) Problem {
 		p.Status, p.Code, p.Base, p.Head = http.StatusConflict, CodeConflict, &conflict.Base, &conflict.Head
 	case errors.As(err, &raced):
 		p.Status, p.Code = http.StatusConflict, CodeConflict
-	case errors.Is(err, credentials.ErrUnknown):
+	case errors.Is(err, errInUse):
+		p.Status, p.Code = http.StatusConflict, CodeInUse
+	case errors.Is(err, vault.ErrNoKeys):
+		p.Status, p.Code = http.StatusConflict, CodeNoKey
+	case errors.Is(err, credentials.ErrUnknown), errors.Is(err, vault.ErrNoSecret):
 		p.Status, p.Code = http.StatusNotFound, CodeNotFound
-	case errors.Is(err, credentials.ErrInvalid):
+	case errors.Is(err, credentials.ErrInvalid), errors.Is(err, vault.ErrInvalid):
 		p.Status, p.Code = http.StatusBadRequest, CodeBadRequest
 	case errors.Is(err, control.ErrRemovals):
 		p.Status, p.Code = http.StatusConflict, CodeRemovals

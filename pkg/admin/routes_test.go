@@ -22,6 +22,7 @@ var needed = map[string]access.Role{
 	"keys": access.Secrets, "key": access.Secrets, "createKey": access.Secrets, "rotateKey": access.Secrets,
 	"disableKey": access.Secrets, "enableKey": access.Secrets, "deleteKey": access.Secrets,
 	"revocations": access.Secrets, "revoke": access.Secrets, "undoRevocation": access.Secrets,
+	"secrets": access.Read, "setSecret": access.Secrets, "deleteSecret": access.Secrets, "rotateSecrets": access.Secrets,
 }
 
 func TestEachRouteNeedsWhatItShould(t *testing.T) {
