@@ -33,8 +33,8 @@ type Build struct {
 	// Registrations are what became of the catalog's registrations, by service.
 	Registrations []compile.RegistrationStatus
 
-	missing  []policy.Problem    // certificates and secrets that cannot be read and never could
-	unstored map[policy.Ref]bool // objects that name such secrets
+	missing  []policy.Problem // certificates and secrets that cannot be read and never could
+	unstored map[string]bool  // secrets of the store among them
 }
 
 // Proof is what the real Envoy said of a build.

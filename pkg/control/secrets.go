@@ -58,7 +58,7 @@ func (c *Controller) addSecrets(resources feature.Resources, g *model.Gateway, b
 			resources.AddReady(resource.SecretType, s.Name, body)
 		}
 		switch {
-		case b.unstored[policy.Ref{Kind: compile.KindCertificate, Name: s.Name}]: // it is said already, and where
+		case slices.ContainsFunc(s.Places(), func(p model.SecretPlace) bool { return b.unstored[p.Secret] }): // it is said already, and where
 		case err != nil && body == nil:
 			b.missing = append(b.missing, secretProblem(s, policy.Error, err.Error(), "put it there, where sluice serve runs, or correct the Certificate"))
 		case err != nil:
@@ -79,7 +79,7 @@ type StoreSecrets interface {
 // checkStoreSecrets finds the places that name secrets which are not in the store, or cannot be read there. What is
 // served with such a name already holds up no other change.
 func (c *Controller) checkStoreSecrets(ctx context.Context, b *Build) {
-	b.unstored = map[policy.Ref]bool{}
+	b.unstored = map[string]bool{}
 	if c.StoreSecrets == nil {
 		return
 	}
@@ -89,7 +89,7 @@ func (c *Controller) checkStoreSecrets(ctx context.Context, b *Build) {
 			continue
 		}
 		problem := unstored(s, err)
-		b.unstored[*problem.Object] = true
+		b.unstored[s.Name] = true
 		if c.isServed(s) {
 			problem.Severity = policy.Warning
 			b.Problems.Add(problem)

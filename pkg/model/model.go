@@ -80,6 +80,11 @@ func (s Secret) IsText() bool { return s.Text != SecretPlace{} }
 // IsCA tells whether it is authorities.
 func (s Secret) IsCA() bool { return s.CA != SecretPlace{} }
 
+// Places are all the places where it is.
+func (s Secret) Places() []SecretPlace {
+	return []SecretPlace{s.Certificate, s.Key, s.CA, s.CRL, s.Text}
+}
+
 // SecretPlace is a file, a variable of the environment, or a secret of the store.
 type SecretPlace struct{ File, Env, Secret string }
 
