@@ -22,8 +22,9 @@ import (
 // DeltaDiscoveryResponse with every resource of every type, private keys among them.
 const fileFormat = "sluice-lastgood 1 "
 
-// Load takes in the copy from disk; without a file there is none. A damaged file, or one of another gateway, is an
-// error, and nothing is taken from it. Load comes first.
+// Load takes in the copy from disk, and publishes it: Envoys ask here only when no server is there, and one that starts at
+// the same time must not find that nobody serves. Without a file there is none. A damaged file, or one of another gateway,
+// is an error, and nothing is taken from it. Load comes first.
 func (c *Copy) Load() error {
 	if c.File == "" {
 		return nil
@@ -49,6 +50,8 @@ func (c *Copy) Load() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held, c.good, c.written, c.asOf = s, s, s, info.ModTime()
+	c.turn = time.Now().Add(mostPause)
+	c.Server.Publish(c.Gateway, s)
 	return nil
 }
 

@@ -36,14 +36,17 @@ type Copy struct {
 	good      *snapshot.Snapshot // the last whole set, nil for none
 	following string             // the server that has the good one too, "" while none answers
 	asOf      time.Time          // when the good one was last known to be the control plane's
-	away      bool               // no server answers, and that has been said
+	lost      time.Time          // since when none answers, as far as this process knows
+	away      bool               // that has been said
 	written   *snapshot.Snapshot
 	turn      time.Time     // when Envoys are next turned away
 	pause     time.Duration // until the time after that
 }
 
 // New is a Copy that holds nothing yet.
-func New(c Config) *Copy { return &Copy{Config: c, changed: make(chan struct{}, 1)} }
+func New(c Config) *Copy {
+	return &Copy{Config: c, changed: make(chan struct{}, 1), lost: time.Now()}
+}
 
 // Types are the type URLs that a Copy follows.
 func (c *Copy) Types() []string { return xds.EnvoyTypes() }
@@ -99,7 +102,8 @@ func (c *Copy) Lost() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.following != "" {
-		c.following, c.asOf = "", time.Now()
+		now := time.Now()
+		c.following, c.asOf, c.lost, c.turn = "", now, now, now.Add(mostPause)
 		c.stamp()
 	}
 	if c.away {
@@ -110,7 +114,6 @@ func (c *Copy) Lost() {
 		c.Log.Warn("the control plane is away, and there is no last good configuration: an Envoy that starts now is not ready before it is back", "gateway", c.Gateway)
 		return
 	}
-	c.Server.Publish(c.Gateway, c.good)
 	c.Log.Warn("the control plane is away: Envoys that ask get the last good configuration", "gateway", c.Gateway, "asOf", c.asOf, "version", c.good.Digest())
 }
 
@@ -118,12 +121,12 @@ func (c *Copy) Lost() {
 func (c *Copy) Metadata() *structpb.Struct {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.away || c.good == nil {
+	if c.following != "" || c.good == nil {
 		return nil
 	}
-	o := xds.Outage{Since: c.asOf, Until: time.Now()}
+	o := xds.Outage{Since: c.lost, Until: time.Now()}
 	for _, e := range c.Server.Envoys() {
-		if e.Connected || e.Since.After(c.asOf) {
+		if e.Connected || e.Since.After(c.lost) {
 			o.Envoys = append(o.Envoys, e.Node)
 		}
 	}

@@ -6,12 +6,14 @@ import (
 )
 
 const (
-	// patience is how long a control plane may say nothing at the start before the copy on disk is served: one that is
-	// there has newer.
+	// patience is how long a control plane may say nothing at the start before it counts as away.
 	patience = 2 * time.Second
-	// The pauses between turning Envoys away grow from the first to the most: one that cannot reach the control plane
-	// itself comes back each time.
+	// The pauses between turning Envoys away grow from the first to the most while the control plane answers: one that
+	// cannot reach it itself comes back each time. While it does not, they are the most: an Envoy may reach one that the
+	// agent does not.
 	firstPause, mostPause = 500 * time.Millisecond, 30 * time.Second
+	// emptyPause is that while there is nothing to serve, and so nothing to stay for.
+	emptyPause = time.Second
 	tick                  = 250 * time.Millisecond
 	// between is how long the copy on disk lies at least before it is written again.
 	between = time.Second
@@ -46,16 +48,23 @@ func (c *Copy) begin() {
 	}
 }
 
-// turnAway ends the streams of Envoys that came while the control plane was away, or that cannot reach it.
+// turnAway ends the streams of Envoys, which connect again to the server that they prefer.
 func (c *Copy) turnAway(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.following == "" || now.Before(c.turn) {
+	if now.Before(c.turn) {
 		return
 	}
-	c.pause = min(2*c.pause, mostPause)
+	switch {
+	case c.good == nil:
+		c.pause = emptyPause
+	case c.following == "":
+		c.pause = mostPause
+	default:
+		c.pause = min(2*c.pause, mostPause)
+	}
 	c.turn = now.Add(c.pause)
-	if n := c.Server.TurnAway(); n > 0 {
+	if n := c.Server.TurnAway(); n > 0 && c.following != "" {
 		c.Log.Info("the control plane is there: Envoys are sent back to it", "gateway", c.Gateway, "envoys", n)
 	}
 }

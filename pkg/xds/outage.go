@@ -8,7 +8,7 @@ import (
 
 // Outage is a time in which an agent served its Envoys from its last good copy, as it tells when it is back.
 type Outage struct {
-	Since time.Time `json:"since"` // the copy is as of then
+	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
 	// Envoys are the node ids of those that were served.
 	Envoys []string `json:"envoys"`
