@@ -108,9 +108,7 @@ type handshakes struct {
 func (h handshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := h.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
-		if !errors.Is(err, io.EOF) { // who goes without a word only looked whether we are here
-			_ = h.guard.deny(context.Background(), refusedHandshake(raw, err))
-		}
+		h.guard.failed(raw, err)
 		return nil, nil, err
 	}
 	secured, ok := info.(credentials.TLSInfo)
@@ -118,6 +116,20 @@ func (h handshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 		return nil, nil, errors.Join(fmt.Errorf("a handshake of another kind: %T", info), conn.Close())
 	}
 	return conn, proven{secured, conn}, nil
+}
+
+// failed tells of a handshake that came to nothing. Who goes without a word only looked whether we are here.
+func (g *guard) failed(raw net.Conn, err error) {
+	var theirs *net.OpError
+	switch {
+	case errors.Is(err, io.EOF):
+	case errors.As(err, &theirs) && theirs.Op == "remote error":
+		if g.lines.Allow() {
+			g.log.Warn("a caller does not take this server's certificate", "address", raw.RemoteAddr().String(), "reason", theirs.Err)
+		}
+	default:
+		_ = g.deny(context.Background(), refusedHandshake(raw, err))
+	}
 }
 
 // refusedHandshake names the node that a certificate which does not hold is said to be of.
