@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/agent"
@@ -38,6 +39,21 @@ func (a *app) openAgent(ctx context.Context, address string, log *slog.Logger) (
 }
 
 func (l *localAgent) run(ctx context.Context) error { return l.server.Run(ctx, l.lis) }
+
+// report tells which API keys were used, until ctx ends.
+func (l *localAgent) report(ctx context.Context, to func(map[string]time.Time)) error {
+	tick := time.NewTicker(agent.ReportEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			to(l.holder.TakeUses())
+		case <-ctx.Done():
+			to(l.holder.TakeUses())
+			return nil
+		}
+	}
+}
 
 // beside is a publisher that gives this agent its part first. Without an agent it is the publisher itself.
 func (l *localAgent) beside(p control.Publisher) control.Publisher {

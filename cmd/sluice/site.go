@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/certs"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/credentials"
+	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/keys"
 	"github.com/sluice-gateway/sluice/pkg/secrets"
 	"github.com/sluice-gateway/sluice/pkg/store"
@@ -105,9 +106,12 @@ type siteConfig struct {
 }
 
 func (a *app) newSite(d doors, c siteConfig) *site {
-	s := &site{doors: d, xds: xds.New(xds.Config{Log: c.log, Credentials: d.known, Denied: c.door.deniedNode}), consul: c.consul, agent: c.agent}
+	s := &site{doors: d, consul: c.consul, agent: c.agent, callers: credentials.New(credentials.Config{Records: c.store, Log: c.log})}
+	s.xds = xds.New(xds.Config{
+		Log: c.log, Credentials: d.known, Denied: c.door.deniedNode,
+		Reports: map[string]func(map[string]string){feature.UseType: s.callers.Reported},
+	})
 	s.keys = a.newKeeper(c)
-	s.callers = credentials.New(credentials.Config{Records: c.store, Log: c.log})
 	certificates := secrets.New(secrets.Config{Getenv: a.getenv, Store: c.vault, Log: c.log})
 	s.controller = control.New(control.Config{
 		Features: a.features, Store: c.store, Publisher: s.agent.beside(s.xds), Prover: c.judge, Log: c.log, Loopback: c.loopback,
@@ -158,6 +162,7 @@ func (s *site) run(ctx context.Context) error {
 	g.Go(func() error { return s.controller.FollowTables(ctx) })
 	if s.agent != nil {
 		g.Go(func() error { return s.agent.run(ctx) })
+		g.Go(func() error { return s.agent.report(ctx, s.callers.Used) })
 	}
 	for _, proof := range s.proofs {
 		g.Go(func() error { return proof.Run(ctx) })

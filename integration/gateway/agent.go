@@ -52,7 +52,7 @@ func (a *Agent) Start() {
 	}
 	holder := agent.NewHolder(all.Features())
 	log := slog.New(slog.DiscardHandler)
-	client := &agent.Client{Holder: holder, Gateway: "edge", Node: "agent-test", Servers: []string{a.xds}, File: a.File, Log: log, Credentials: a.door.agent()}
+	client := &agent.Client{Holder: holder, Gateway: "edge", Node: "agent-test", Servers: []string{a.xds}, File: a.File, Log: log, Credentials: a.door.agent(), ReportEvery: 200 * time.Millisecond}
 	if err := client.Load(); err != nil {
 		a.t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/catalog"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/credentials"
+	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/feature/all"
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
 	"github.com/sluice-gateway/sluice/pkg/policy"
@@ -88,7 +89,9 @@ func Start(t testing.TB, files map[string]string, with ...Option) *Gateway {
 	g := &Gateway{t: t, Port: FreePort(t), Log: &Buffer{}}
 	g.URL = "http://127.0.0.1:" + strconv.Itoa(g.Port)
 	door := optionsOf(with).door
-	g.XDS = xds.New(door.server())
+	config := door.server()
+	config.Reports = map[string]func(map[string]string){feature.UseType: func(said map[string]string) { g.Callers.Reported(said) }}
+	g.XDS = xds.New(config)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -42,6 +42,9 @@ type Holder struct {
 	mu      sync.RWMutex
 	entries map[key]*entry
 	changed chan struct{} // closed at the next change
+
+	usesMu sync.Mutex
+	uses   map[string]time.Time
 }
 
 // entry is one resource, decoded.
@@ -55,7 +58,7 @@ type entry struct {
 
 // NewHolder holds nothing yet.
 func NewHolder(features feature.Set) *Holder {
-	return &Holder{features: features, entries: map[key]*entry{}, changed: make(chan struct{})}
+	return &Holder{features: features, entries: map[key]*entry{}, changed: make(chan struct{}), uses: map[string]time.Time{}}
 }
 
 // Change takes in what a gateway's control plane sends: resources that are new or changed, and those that are gone. The

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -63,10 +63,13 @@ type Client struct {
 	File string
 	// Mirror takes what is not the agent's own; nil where nothing does.
 	Mirror Mirror
+	// ReportEvery is how often the control plane is told which API keys were used; a minute when 0.
+	ReportEvery time.Duration
 	// Log takes connects, refusals and what goes wrong. Required.
 	Log *slog.Logger
 
 	held map[key]Resource
+	disk disk
 }
 
 // Load takes in the last good copy from disk, so that an agent can decide before any server is there. A damaged file is
@@ -76,14 +79,13 @@ func (c *Client) Load() error {
 	if c.File == "" {
 		return nil
 	}
-	resources, err := readCopy(c.File)
+	c.disk = disk{file: c.File}
+	held, err := c.disk.read()
 	if err != nil {
 		return err
 	}
-	for _, r := range resources {
-		c.held[r.key()] = r
-	}
-	if err := c.Holder.Change(c.Gateway, resources, nil); err != nil {
+	maps.Copy(c.held, held)
+	if err := c.Holder.Change(c.Gateway, slices.Collect(maps.Values(held)), nil); err != nil {
 		c.Log.Warn("some of the copy on disk is not taken", "file", c.File, "error", err)
 	}
 	return nil
@@ -92,7 +94,7 @@ func (c *Client) Load() error {
 // Run follows the servers until ctx ends. Load comes first.
 func (c *Client) Run(ctx context.Context) error {
 	if c.held == nil {
-		c.held = map[key]Resource{}
+		c.held, c.disk = map[key]Resource{}, disk{file: c.File}
 	}
 	limit := backoffFirst
 	for i := 0; ctx.Err() == nil; i++ {
@@ -154,6 +156,16 @@ func (c *Client) follow(ctx context.Context, server string) (heard bool, err err
 	if err := c.subscribe(s); err != nil {
 		return false, err
 	}
+	var sending sync.Mutex // a stream takes one sender at a time
+	send := func(r *discoveryv3.DeltaDiscoveryRequest) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return s.Send(r)
+	}
+	var reporting sync.WaitGroup
+	reporting.Go(func() { c.report(ctx, send) })
+	defer reporting.Wait()
+	defer cancel()
 	for {
 		resp, err := s.Recv()
 		if err != nil {
@@ -163,7 +175,7 @@ func (c *Client) follow(ctx context.Context, server string) (heard bool, err err
 			heard = true
 			c.Log.Info("following", "server", server, "gateway", c.Gateway)
 		}
-		if err := s.Send(c.answer(server, resp)); err != nil {
+		if err := send(c.answer(server, resp)); err != nil {
 			return heard, err
 		}
 	}
@@ -252,10 +264,14 @@ func (c *Client) keep(changed, removed []Resource) {
 	if c.File == "" || len(changed)+len(removed) == 0 {
 		return
 	}
-	sorted := slices.SortedFunc(maps.Values(c.held), func(a, b Resource) int {
-		return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
-	})
-	if err := writeCopy(c.File, sorted); err != nil {
+	var lines []line
+	for _, r := range changed {
+		lines = append(lines, line{Resource: r})
+	}
+	for _, r := range removed {
+		lines = append(lines, line{Resource: r, Removed: true})
+	}
+	if err := c.disk.write(lines, c.held); err != nil {
 		c.Log.Warn("the copy on disk could not be written: a restart without the control plane would not have it", "error", err)
 	}
 }

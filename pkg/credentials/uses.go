@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"strconv"
 	"time"
 
 	"github.com/sluice-gateway/sluice/pkg/store"
@@ -38,6 +39,17 @@ func (k *Keeper) Used(uses map[string]time.Time) {
 			k.uses[id] = at
 		}
 	}
+}
+
+// Reported is Used as agents tell it over xDS: seconds since 1970 by id.
+func (k *Keeper) Reported(versions map[string]string) {
+	uses := map[string]time.Time{}
+	for id, text := range versions {
+		if seconds, err := strconv.ParseInt(text, 10, 64); err == nil && seconds > 0 {
+			uses[id] = time.Unix(seconds, 0)
+		}
+	}
+	k.Used(uses)
 }
 
 // writeUses writes down what was noted. What cannot be written stays noted.

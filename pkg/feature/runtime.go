@@ -28,6 +28,10 @@ const (
 	DataType   = "type.googleapis.com/sluice.agent.v1.Data"
 )
 
+// UseType is the type of which agents are the source: a resource is an API key that was used, by its id, and its version
+// when, in seconds since 1970.
+const UseType = "type.googleapis.com/sluice.agent.v1.Use"
+
 // How Envoy asks the agent.
 const (
 	// AgentCluster is the cluster of the agent, in every bootstrap.

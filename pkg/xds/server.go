@@ -46,6 +46,9 @@ type Config struct {
 	// CheckEvery is how often the certificates of those who are connected are held against time and revocations, beside
 	// each request. Default 2s.
 	CheckEvery time.Duration
+	// Reports are told what nodes say of types of which they are the source, by type URL: versions by name. Such a request
+	// is not answered.
+	Reports map[string]func(versions map[string]string)
 	// Denied is told what was refused because of who asked, while the caller waits. Default: it is only logged.
 	Denied func(context.Context, Denial)
 }

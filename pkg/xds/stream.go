@@ -130,6 +130,10 @@ func (n *node) take(req *request) error {
 	if req.GetTypeUrl() == "" {
 		return status.Error(codes.InvalidArgument, "a request names no type_url")
 	}
+	if report := n.cfg.Reports[req.GetTypeUrl()]; report != nil {
+		report(req.GetInitialResourceVersions())
+		return nil
+	}
 	if !n.hasRoom(req.GetTypeUrl()) {
 		return status.Errorf(codes.ResourceExhausted, "more than %d resource types on one stream", mostTypes)
 	}

@@ -70,6 +70,9 @@ func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.Ch
 	}
 	id := &feature.Identity{}
 	d := s.decide(ctx, in, id)
+	if id.Key != "" {
+		s.holder.Used(id.Key, s.now())
+	}
 	if !d.Allowed() {
 		return s.refuse(in, d), nil
 	}
