@@ -84,6 +84,7 @@ func (r *ruleCompiler) compile(matches []model.Match, backends []model.Backend, 
 	r.checkMatches(held, matches)
 	r.checkCompanions(held)
 	r.checkListeners(held)
+	r.checkDecider(held, attachments)
 	var out []*model.Route
 	for i, m := range matches {
 		one := &model.Route{Name: r.name(i), Route: r.doc.Name, Origin: r.at.String(), Match: m, Backends: backends, Attachments: forMatch(attachments, m)}
@@ -293,6 +294,18 @@ func (r *ruleCompiler) checkListeners(all map[string]held) {
 	}
 }
 
+// checkDecider asks the block that wants Envoy to decide whether it can.
+func (r *ruleCompiler) checkDecider(all map[string]held, attachments []model.Attachment) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if _, ok := all[name].spec.(feature.DeciderChooser); !ok {
+			continue
+		}
+		if err := feature.CheckDecider(attachments); err != nil {
+			r.problems.Suggestf(all[name].at.Field("decide"), policy.CodeConflict, "leave decide out: then the agent decides", "%s: %v", r.name(0), err)
+		}
+	}
+}
+
 // expansionMark stands in the name of every route that a feature adds to a rule, and in no other.
 const expansionMark = "~"
 
@@ -388,10 +401,9 @@ func compileCondition(name string, v policy.ValueMatch) model.Condition {
 	return model.Condition{Name: name, Op: model.Present}
 }
 
-// seal sets what follows from the rest of a route: its policy for agents, its order and its digest.
+// seal sets what follows from the rest of a route: who decides, its order and its digest.
 func seal(r *model.Route) *model.Route {
-	var err error
-	if r.Runtime, err = feature.Runtime(r.Attachments); err != nil {
+	if err := feature.Decide(r); err != nil {
 		panic("compile: a feature's block does not marshal: " + err.Error()) // a mistake in the program
 	}
 	r.Order, r.Literal = r.Match.Order(), r.Match.Path.Literal()

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/pkg/proof"
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
 	"github.com/sluice-gateway/sluice/pkg/store"
+	"github.com/sluice-gateway/sluice/pkg/translate"
 )
 
 // Build is everything that a set of objects became.
@@ -33,8 +34,9 @@ type Build struct {
 	// Registrations are what became of the catalog's registrations, by service.
 	Registrations []compile.RegistrationStatus
 
-	missing  []policy.Problem // certificates and secrets that cannot be read and never could
-	unstored map[string]bool  // secrets of the store among them
+	native   map[string]translate.NativeBlocks // by gateway: what Envoy decides by
+	missing  []policy.Problem                  // certificates and secrets that cannot be read and never could
+	unstored map[string]bool                   // secrets of the store among them
 }
 
 // Proof is what the real Envoy said of a build.
@@ -109,7 +111,7 @@ func (c *Controller) translate(b *Build) (err error) {
 	if c.Loopback {
 		bindLoopback(b.Config)
 	}
-	b.Snapshots, b.Tables = map[string]*snapshot.Snapshot{}, map[string]string{}
+	b.Snapshots, b.Tables, b.native = map[string]*snapshot.Snapshot{}, map[string]string{}, map[string]translate.NativeBlocks{}
 	for _, g := range b.Config.Gateways {
 		var resources feature.Resources
 		c.step("translate", func() { resources, err = c.translator.Translate(g) })
@@ -120,6 +122,9 @@ func (c *Controller) translate(b *Build) (err error) {
 			err = c.addKeys(resources, g, nil)
 		}
 		c.addTables(resources, g)
+		if b.native[g.Name] = translate.Native(g); err == nil && c.Keys != nil {
+			err = c.addNative(resources, g.Name, b)
+		}
 		if err != nil {
 			return err
 		}

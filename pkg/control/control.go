@@ -76,6 +76,7 @@ type Controller struct {
 	// provenTemplates names the templates that the last proof of samples was about.
 	provenTemplates string
 	toldOptIns      map[toldOptIn]bool
+	lingering       []lingering
 
 	// out is held for as long as it takes to publish something that is ready, and never longer. It is taken after mu.
 	out sync.Mutex
@@ -165,6 +166,7 @@ func (c *Controller) publish(b *Build) {
 			c.Publisher.Withdraw(name)
 		}
 	}
+	c.linger(c.serving.Load(), b)
 	c.keepSecrets(b.Config)
 	b.Published = time.Now()
 	c.noteRegistrations(c.serving.Load(), b)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
 	"github.com/sluice-gateway/sluice/pkg/feature"
 	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/snapshot"
@@ -55,14 +57,23 @@ func (c *Controller) wantKeys(ctx context.Context, b *Build) {
 
 // dataOf is what gateways need that is fetched, each once, by name.
 func dataOf(gateways ...*model.Gateway) []model.Data {
+	return collect(gateways, func(r *model.Route) []model.Data { return append(agentData(r), r.Native...) })
+}
+
+// agentData is what agents need for a route.
+func agentData(r *model.Route) []model.Data {
+	if r.Runtime == nil {
+		return nil
+	}
+	return slices.Clip(r.Runtime.Data)
+}
+
+func collect(gateways []*model.Gateway, of func(*model.Route) []model.Data) []model.Data {
 	seen := map[model.Data]bool{}
 	for _, g := range gateways {
 		for _, v := range g.Hosts {
 			for _, r := range v.Routes {
-				if r.Runtime == nil {
-					continue
-				}
-				for _, d := range r.Runtime.Data {
+				for _, d := range of(r) {
 					if d.Table == "" {
 						seen[d] = true
 					}
@@ -73,12 +84,12 @@ func dataOf(gateways ...*model.Gateway) []model.Data {
 	return slices.SortedFunc(maps.Keys(seen), func(a, b model.Data) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// addKeys adds a gateway's data to its resources. What is not there is left as it was published, if it was.
+// addKeys adds the data of a gateway's agents to its resources. What is not there is left as it was published, if it was.
 func (c *Controller) addKeys(out feature.Resources, g *model.Gateway, published *snapshot.Snapshot) error {
 	if c.Keys == nil {
 		return nil
 	}
-	for _, d := range dataOf(g) {
+	for _, d := range collect([]*model.Gateway{g}, agentData) {
 		ready := published.Table(feature.DataType).Body(d.Name)
 		if body, ok := c.Keys.Get(d.Name); ok {
 			var err error
@@ -98,10 +109,20 @@ func (c *Controller) publishKeys() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.amend(func(g *model.Gateway, was *snapshot.Snapshot) (*snapshot.Snapshot, error) {
-		out := feature.Resources{}
-		if err := c.addKeys(out, g, was); err != nil || out[feature.DataType] == nil {
-			return was, err
-		}
-		return was.With(feature.DataType, snapshot.Overlay(was.Table(feature.DataType), snapshot.NewTable(out[feature.DataType]))), nil
+		return c.withKeys(was, g, c.serving.Load())
 	})
+}
+
+// withKeys is a snapshot with the keys of the moment, for agents and for Envoy.
+func (c *Controller) withKeys(was *snapshot.Snapshot, g *model.Gateway, b *Build) (*snapshot.Snapshot, error) {
+	out := feature.Resources{}
+	if err := c.addKeys(out, g, was); err != nil {
+		return nil, err
+	}
+	if err := c.addNative(out, g.Name, b); err != nil {
+		return nil, err
+	}
+	data := snapshot.Overlay(was.Table(feature.DataType), snapshot.NewTable(out[feature.DataType]))
+	filters := snapshot.Renew(was.Table(resource.ExtensionConfigType), out[resource.ExtensionConfigType])
+	return was.With(feature.DataType, data).With(resource.ExtensionConfigType, filters), nil
 }

@@ -187,6 +187,11 @@ type Filter struct {
 	PerRoute proto.Message
 	// Always is set for the few filters that are on for every route.
 	Always bool
+	// Discovered says that its config comes over ECDS, see FilterDiscoverer. Until it has come Config holds, which must
+	// let nothing pass.
+	Discovered bool
+	// Replies gives the filter's own answers their form.
+	Replies []*hcmv3.ResponseMapper
 }
 
 // Kind is a kind of documents that a feature owns.

@@ -62,6 +62,11 @@ func Enable(out *routev3.Route, filter string, perRoute proto.Message) error {
 	return setPerFilter(out, filter, packed)
 }
 
+// Switch switches a disabled filter on for a route, with its config at the listener.
+func Switch(out *routev3.Route, filter string) error {
+	return Enable(out, filter, &routev3.FilterConfig{Config: &anypb.Any{}})
+}
+
 func setPerFilter(out *routev3.Route, filter string, packed *anypb.Any) error {
 	if out.TypedPerFilterConfig == nil {
 		out.TypedPerFilterConfig = map[string]*anypb.Any{}

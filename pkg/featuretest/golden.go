@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -40,6 +41,7 @@ var update = flag.Bool("update", false, "rewrite the want/ sections of golden fi
 //	want/clusters.yaml    the clusters
 //	want/endpoints.yaml   the endpoints
 //	want/listeners.yaml   the listeners
+//	want/filters.yaml     the configs of filters that come over ECDS
 //
 // A case without want/problems.txt must have no Problem at all. `go test -update` rewrites what is wanted.
 func Golden(t *testing.T, features feature.Set) {
@@ -181,6 +183,7 @@ func (c *Case) render(t *testing.T, got map[string]string) {
 	}{
 		"want/clusters.yaml":  {resource.ClusterType, func() proto.Message { return &clusterv3.Cluster{} }},
 		"want/endpoints.yaml": {resource.EndpointType, func() proto.Message { return &endpointv3.ClusterLoadAssignment{} }},
+		"want/filters.yaml":   {resource.ExtensionConfigType, func() proto.Message { return &corev3.TypedExtensionConfig{} }},
 		"want/listeners.yaml": {resource.ListenerType, func() proto.Message { return &listenerv3.Listener{} }},
 	} {
 		var b strings.Builder

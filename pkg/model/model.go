@@ -119,8 +119,16 @@ type Route struct {
 	// Allow, when set, makes the route answer 405 with these methods: the path exists, but not with the request's.
 	Allow       []string
 	Attachments []Attachment // what holds, merged, in the features' order
-	// Runtime is the part of its policy that the agent decides; nil when there is none. It follows from Attachments.
+	// Decider is who decides whether a request may go on, and WhyAgent why it is not Envoy, "" where it is. These and what
+	// follows up to Native follow from Attachments.
+	Decider  Decider
+	WhyAgent string
+	// Identity is where the metadata of its requests says who is calling; nil where nobody is asked.
+	Identity *Identity
+	// Runtime is the part of its policy that the agent decides; nil when there is none.
 	Runtime *Runtime
+	// Native is the data that Envoy decides by, where it does.
+	Native []Data
 	// Unavailable makes the route answer 503: what it was to do is in quarantine, or nobody is left to do it.
 	Unavailable bool
 	// RetryAfter goes with such an answer, in seconds; 0 for none.

@@ -12,10 +12,11 @@ import (
 )
 
 // Consistent says whether Envoy would find everything it is told to ask for: the ClusterLoadAssignment of every EDS
-// cluster and the RouteConfiguration of every listener that takes its routes over RDS. A missing one would leave the
-// cluster or listener waiting. The error joins all that is missing. It decodes every cluster and listener.
+// cluster, and the RouteConfiguration and the filter configs of every listener that takes them over RDS and ECDS. A
+// missing one would leave the cluster or listener waiting. The error joins all that is missing. It decodes every cluster
+// and listener.
 func (s *Snapshot) Consistent() error {
-	return errors.Join(s.clustersFindEndpoints(), s.listenersFindRoutes())
+	return errors.Join(s.clustersFindEndpoints(), s.listenersFindWhatTheyName())
 }
 
 func (s *Snapshot) clustersFindEndpoints() error {
@@ -45,25 +46,30 @@ func assignmentName(c *clusterv3.Cluster) string {
 	return c.GetName()
 }
 
-func (s *Snapshot) listenersFindRoutes() error {
+func (s *Snapshot) listenersFindWhatTheyName() error {
 	var errs []error
-	listeners, routes := s.Table(resource.ListenerType), s.Table(resource.RouteType)
+	listeners, routes, filters := s.Table(resource.ListenerType), s.Table(resource.RouteType), s.Table(resource.ExtensionConfigType)
 	for _, name := range listeners.Names() {
-		asked, err := routeNames(listeners.Body(name))
+		managers, err := managers(listeners.Body(name))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("listener %s: %w", name, err))
 		}
-		for _, route := range asked {
-			if routes.Version(route) == "" {
+		for _, m := range managers {
+			if route := m.GetRds().GetRouteConfigName(); route != "" && routes.Version(route) == "" {
 				errs = append(errs, fmt.Errorf("listener %s: no RouteConfiguration %q in the snapshot", name, route))
+			}
+			for _, f := range m.GetHttpFilters() {
+				if f.GetConfigDiscovery() != nil && filters.Version(f.GetName()) == "" {
+					errs = append(errs, fmt.Errorf("listener %s: no config of the filter %q in the snapshot", name, f.GetName()))
+				}
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// routeNames are the RouteConfigurations that a listener's HTTP connection managers ask for.
-func routeNames(body []byte) ([]string, error) {
+// managers are a listener's HTTP connection managers.
+func managers(body []byte) ([]*hcmv3.HttpConnectionManager, error) {
 	l := &listenerv3.Listener{}
 	if err := proto.Unmarshal(body, l); err != nil {
 		return nil, err
@@ -72,7 +78,7 @@ func routeNames(body []byte) ([]string, error) {
 	if l.GetDefaultFilterChain() != nil {
 		chains = append(chains, l.GetDefaultFilterChain())
 	}
-	var names []string
+	var out []*hcmv3.HttpConnectionManager
 	for _, chain := range chains {
 		for _, f := range chain.GetFilters() {
 			m := &hcmv3.HttpConnectionManager{}
@@ -82,10 +88,8 @@ func routeNames(body []byte) ([]string, error) {
 			if err := f.GetTypedConfig().UnmarshalTo(m); err != nil {
 				return nil, fmt.Errorf("filter %s: %w", f.GetName(), err)
 			}
-			if name := m.GetRds().GetRouteConfigName(); name != "" {
-				names = append(names, name)
-			}
+			out = append(out, m)
 		}
 	}
-	return names, nil
+	return out, nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -84,7 +85,7 @@ func TestDiffAndOverlay(t *testing.T) {
 func TestConsistent(t *testing.T) {
 	manager, err := anypb.New(&hcmv3.HttpConnectionManager{RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
 		Rds: &hcmv3.Rds{RouteConfigName: "edge"},
-	}})
+	}, HttpFilters: []*hcmv3.HttpFilter{{Name: "f", ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{ConfigDiscovery: &corev3.ExtensionConfigSource{}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,15 +99,16 @@ func TestConsistent(t *testing.T) {
 		listener  *listenerv3.Listener
 		endpoints string
 		routes    string
+		filters   string
 		want      []string
 	}{
-		{"all there", &clusterv3.Cluster{ClusterDiscoveryType: eds}, &listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{chain}}, "c", "edge", nil},
-		{"no endpoints", &clusterv3.Cluster{ClusterDiscoveryType: eds}, &listenerv3.Listener{}, "x", "edge", []string{`"c"`}},
+		{"all there", &clusterv3.Cluster{ClusterDiscoveryType: eds}, &listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{chain}}, "c", "edge", "f", nil},
+		{"no endpoints", &clusterv3.Cluster{ClusterDiscoveryType: eds}, &listenerv3.Listener{}, "x", "edge", "", []string{`"c"`}},
 		{
 			"service name", &clusterv3.Cluster{ClusterDiscoveryType: eds, EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{ServiceName: "s"}},
-			&listenerv3.Listener{DefaultFilterChain: chain}, "c", "other", []string{`"s"`, `"edge"`},
+			&listenerv3.Listener{DefaultFilterChain: chain}, "c", "other", "g", []string{`"s"`, `"edge"`, `"f"`},
 		},
-		{"static cluster", &clusterv3.Cluster{}, &listenerv3.Listener{}, "x", "x", nil},
+		{"static cluster", &clusterv3.Cluster{}, &listenerv3.Listener{}, "x", "x", "", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -116,6 +118,8 @@ func TestConsistent(t *testing.T) {
 				resource.ListenerType: one(t, "l", tt.listener),
 				resource.EndpointType: table(map[string]string{tt.endpoints: ""}),
 				resource.RouteType:    table(map[string]string{tt.routes: ""}),
+
+				resource.ExtensionConfigType: table(map[string]string{tt.filters: ""}),
 			}).Consistent()
 			if (err == nil) != (tt.want == nil) {
 				t.Fatalf("error %v, want one that names %v", err, tt.want)

@@ -94,7 +94,8 @@ func (t *Translator) connectionManager(l *model.Listener) (*hcmv3.HttpConnection
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: model.RouteTableName(l.Gateway), ConfigSource: ads(routesTimeout),
 		}},
-		HttpFilters: chain,
+		HttpFilters:      chain,
+		LocalReplyConfig: t.replies(),
 		// A path is matched, checked and forwarded in one form.
 		NormalizePath:                wrapperspb.Bool(true),
 		MergeSlashes:                 true,
@@ -124,13 +125,27 @@ func (t *Translator) filterChain() ([]*hcmv3.HttpFilter, error) {
 		if err != nil {
 			return nil, fmt.Errorf("filter %s: %w", f.Name, err)
 		}
-		out = append(out, &hcmv3.HttpFilter{
-			Name: f.Name, Disabled: !f.Always, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed},
-		})
+		one := &hcmv3.HttpFilter{Name: f.Name, Disabled: !f.Always, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed}}
+		if f.Discovered {
+			one.ConfigType = discovered(packed)
+		}
+		out = append(out, one)
 	}
 	router, err := feature.Pack(&routerv3.Router{})
 	if err != nil {
 		return nil, err
 	}
 	return append(out, &hcmv3.HttpFilter{Name: "router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router}}), nil
+}
+
+// replies are the forms of the filters' own answers.
+func (t *Translator) replies() *hcmv3.LocalReplyConfig {
+	out := &hcmv3.LocalReplyConfig{}
+	for _, f := range t.features.Filters() {
+		out.Mappers = append(out.Mappers, f.Replies...)
+	}
+	if len(out.Mappers) == 0 {
+		return nil
+	}
+	return out
 }

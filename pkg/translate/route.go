@@ -168,7 +168,7 @@ func (t *Translator) Routes(r *model.Route) ([]*routev3.Route, error) {
 func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
 	out := &routev3.Route{Name: r.Name, Match: match(r.Match)}
 	if len(r.Allow) == 0 {
-		out.Metadata = metadata("policy", r.Origin)
+		out.Metadata = metadata(about(r)...)
 	}
 	switch {
 	case r.Unavailable:
@@ -197,6 +197,15 @@ func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
 		return nil, fmt.Errorf("nothing answers: no feature and no service")
 	}
 	return out, t.checkFilters(out)
+}
+
+// about is what a route's metadata says of it.
+func about(r *model.Route) []string {
+	out := []string{"policy", r.Origin}
+	if r.Decider != "" {
+		out = append(out, "decider", string(r.Decider))
+	}
+	return out
 }
 
 // checkFilters holds per-route configs against the chain: Envoy silently ignores one for a filter that is not there,

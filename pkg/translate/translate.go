@@ -45,7 +45,7 @@ func (t *Translator) EndRun() {
 // Translate gives a gateway's resources.
 func (t *Translator) Translate(g *model.Gateway) (feature.Resources, error) {
 	out := feature.Resources{}
-	for _, step := range []func(*model.Gateway, feature.Resources) error{t.clusters, t.listeners, t.routes, t.runtimePolicies, t.runtime} {
+	for _, step := range []func(*model.Gateway, feature.Resources) error{t.clusters, t.listeners, t.routes, t.runtimePolicies, t.discovered, t.runtime} {
 		if err := step(g, out); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", g.Name, err)
 		}
