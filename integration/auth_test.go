@@ -148,7 +148,43 @@ func (e *echoHeaders) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "user=%s plan=%s permissions=%s", r.Header.Get("x-sluice-user"), r.Header.Get("x-sluice-plan"), r.Header.Get("x-sluice-permissions"))
 }
 
+// decider is who decides on the routes of authPolicies that either could decide on.
+type decider string
+
+const (
+	byAgent decider = "agent"
+	byEnvoy decider = "native"
+)
+
+// eachPath runs a test through the agent and natively.
+func eachPath(t *testing.T, run func(t *testing.T, by decider)) {
+	for _, by := range []decider{byAgent, byEnvoy} {
+		t.Run(string(by), func(t *testing.T) { run(t, by) })
+	}
+}
+
+// settings are those of authenticate that choose the path.
+func (p decider) settings() string {
+	if p == byEnvoy {
+		return "revocation: false, decide: native"
+	}
+	return "decide: agent"
+}
+
+// either is settings for the routes that only the agent can decide on.
+func (p decider) either() string {
+	if p == byEnvoy {
+		return "revocation: false"
+	}
+	return "revocation: true"
+}
+
+// authPolicies are decided on by the agent.
 func authPolicies(idp *issuer, service string) map[string]string {
+	return authPoliciesBy(byAgent, idp, service)
+}
+
+func authPoliciesBy(by decider, idp *issuer, service string) map[string]string {
 	return map[string]string{"policy.yaml": fmt.Sprintf(`
 apiVersion: sluice/v1
 kind: Issuer
@@ -176,7 +212,7 @@ apiVersion: sluice/v1
 kind: Route
 metadata: {name: api}
 spec:
-  authenticate: {jwt: idp, overridable: true}
+  authenticate: {jwt: idp, overridable: true, %s}
   rules:
     - {name: known, match: /known/*, to: echo}
     - {name: permission, match: /permission, authorize: {permissions: [place_orders]}, to: echo}
@@ -187,20 +223,24 @@ spec:
     - {name: claim, match: /claim, authorize: {claims: {tenant: acme, realm.roles: chef}}, to: echo}
     - {name: post, match: /post, authorize: {permissions: [place_orders], methods: [POST]}, to: echo}
     - {name: shadow, match: /shadow, authorize: {permissions: [refund], mode: shadow}, to: echo}
-    - {name: cookie, match: /cookie, authenticate: {jwt: idp, from: {cookie: session}}, to: echo}
-    - {name: query, match: /query, authenticate: {jwt: idp, from: {query: token}}, to: echo}
-    - {name: header, match: /header, authenticate: {jwt: idp, from: {header: x-token}}, to: echo}
-    - {name: either, match: /either, authenticate: {jwt: [idp, discovered]}, to: echo}
+    - {name: cookie, match: /cookie, authenticate: {jwt: idp, from: {cookie: session}, %s}, to: echo}
+    - {name: query, match: /query, authenticate: {jwt: idp, from: {query: token}, %s}, to: echo}
+    - {name: header, match: /header, authenticate: {jwt: idp, from: {header: x-token}, %s}, to: echo}
+    - {name: either, match: /either, authenticate: {jwt: [idp, discovered], %s}, to: echo}
     - {name: public, match: /public/*, authenticate: none, to: echo}
     - {name: fixed, match: /fixed, direct: {body: fixed}}
-`, idp.URL, idp.URL, idp.URL, service)}
+`, idp.URL, idp.URL, idp.URL, service, by.settings(), by.either(), by.either(), by.settings(), by.settings())}
 }
 
 func bearer(token string) []string { return []string{"authorization", "Bearer " + token} }
 
 func TestAuth_CredentialAndRequirementDecideTheStatus(t *testing.T) {
+	eachPath(t, credentialAndRequirementDecideTheStatus)
+}
+
+func credentialAndRequirementDecideTheStatus(t *testing.T, by decider) {
 	idp, service := newIssuer(t), &echoHeaders{}
-	g := gateway.Start(t, authPolicies(idp, gateway.Backend(t, service)), gateway.WithAgent(&gateway.Agent{}))
+	g := gateway.Start(t, authPoliciesBy(by, idp, gateway.Backend(t, service)), gateway.WithAgent(&gateway.Agent{}))
 	good := idp.token(t)
 	bare := idp.token(t, "permissions", nil, "scope", nil, "roles", nil, "tenant", nil, "realm", nil)
 	expired, early := idp.token(t, "exp", time.Now().Add(-2*time.Minute).Unix()), idp.token(t, "nbf", time.Now().Add(2*time.Minute).Unix())
@@ -238,7 +278,7 @@ func TestAuth_CredentialAndRequirementDecideTheStatus(t *testing.T) {
 	if status, body, _ := g.Do("POST", "/post", nil, bearer(good)...); status != 200 {
 		t.Errorf("POST /post: %d %s", status, body)
 	}
-	if _, body, _ := g.Get("/permission", bearer(good)...); body != "user=alice plan=gold permissions=place_orders" {
+	if _, body, _ := g.Get("/permission", bearer(good)...); body != `user=alice plan=gold permissions=["place_orders"]` {
 		t.Errorf("the service saw %q", body)
 	}
 	for _, c := range []struct {
@@ -359,8 +399,12 @@ func next(c byte) string {
 }
 
 func TestAuth_NobodyPassesWithAForgedOrBrokenToken(t *testing.T) {
+	eachPath(t, nobodyPassesWithAForgedOrBrokenToken)
+}
+
+func nobodyPassesWithAForgedOrBrokenToken(t *testing.T, by decider) {
 	idp, service := newIssuer(t), &echoHeaders{}
-	g := gateway.Start(t, authPolicies(idp, gateway.Backend(t, service)), gateway.WithAgent(&gateway.Agent{}))
+	g := gateway.Start(t, authPoliciesBy(by, idp, gateway.Backend(t, service)), gateway.WithAgent(&gateway.Agent{}))
 	all := forged(t, idp)
 	if len(all) < 60 {
 		t.Errorf("only %d forged tokens", len(all))
@@ -438,8 +482,12 @@ func secretSpellings() []string {
 }
 
 func TestAuth_NoSpellingOfAPathReachesTheServiceUnknown(t *testing.T) {
+	eachPath(t, noSpellingOfAPathReachesTheServiceUnknown)
+}
+
+func noSpellingOfAPathReachesTheServiceUnknown(t *testing.T, by decider) {
 	idp, service := newIssuer(t), &echoHeaders{}
-	policies := strings.Replace(authPolicies(idp, gateway.Backend(t, service))["policy.yaml"],
+	policies := strings.Replace(authPoliciesBy(by, idp, gateway.Backend(t, service))["policy.yaml"],
 		"    - {name: public, match: /public/*, authenticate: none, to: echo}\n",
 		"    - {name: public, match: /public/*, authenticate: none, direct: {body: public}}\n", 1)
 	g := gateway.Start(t, map[string]string{"policy.yaml": policies}, gateway.WithAgent(&gateway.Agent{}))
@@ -458,8 +506,12 @@ func TestAuth_NoSpellingOfAPathReachesTheServiceUnknown(t *testing.T) {
 }
 
 func TestAuth_IdentityHeadersOfClientsNeverReachTheService(t *testing.T) {
+	eachPath(t, identityHeadersOfClientsNeverReachTheService)
+}
+
+func identityHeadersOfClientsNeverReachTheService(t *testing.T, by decider) {
 	idp, service := newIssuer(t), &echoHeaders{}
-	g := gateway.Start(t, authPolicies(idp, gateway.Backend(t, service)), gateway.WithAgent(&gateway.Agent{}))
+	g := gateway.Start(t, authPoliciesBy(by, idp, gateway.Backend(t, service)), gateway.WithAgent(&gateway.Agent{}))
 	bare := idp.token(t, "plan", nil, "permissions", nil)
 	for _, name := range []string{"x-sluice-user", "X-Sluice-User", "X-SLUICE-USER", "x-sluice-plan", "x-sluice-permissions", "x-sluice-scopes", "x-sluice-roles",
 		"x-sluice-issuer", "x-sluice-anything", "x_sluice_user", "x-sluice_user", "X_SLUICE_USER"} {
@@ -514,8 +566,12 @@ func TestAuth_ADeadAgentIsNoWayRoundAndAStartedOneServes(t *testing.T) {
 }
 
 func TestAuth_GoesOnWithoutIssuerAndControlPlane(t *testing.T) {
+	eachPath(t, goesOnWithoutIssuerAndControlPlane)
+}
+
+func goesOnWithoutIssuerAndControlPlane(t *testing.T, by decider) {
 	idp, service, a := newIssuer(t), &echoHeaders{}, &gateway.Agent{}
-	g := gateway.Start(t, authPolicies(idp, gateway.Backend(t, service)), gateway.WithAgent(a))
+	g := gateway.Start(t, authPoliciesBy(by, idp, gateway.Backend(t, service)), gateway.WithAgent(a))
 	good := idp.token(t)
 	check := func(when string) {
 		t.Helper()
@@ -538,9 +594,11 @@ func TestAuth_GoesOnWithoutIssuerAndControlPlane(t *testing.T) {
 	check("the control plane is down, the agent restarted")
 }
 
-func TestAuth_ARotatedKeyTouchesNoRoute(t *testing.T) {
+func TestAuth_ARotatedKeyTouchesNoRoute(t *testing.T) { eachPath(t, aRotatedKeyTouchesNoRoute) }
+
+func aRotatedKeyTouchesNoRoute(t *testing.T, by decider) {
 	idp, service := newIssuer(t), &echoHeaders{}
-	g := gateway.Start(t, authPolicies(idp, gateway.Backend(t, service)), gateway.WithAgent(&gateway.Agent{}))
+	g := gateway.Start(t, authPoliciesBy(by, idp, gateway.Backend(t, service)), gateway.WithAgent(&gateway.Agent{}))
 	old := idp.token(t)
 	if status, body, _ := g.Get("/known/x", bearer(old)...); status != 200 {
 		t.Fatalf("%d %s", status, body)
@@ -558,13 +616,15 @@ func TestAuth_ARotatedKeyTouchesNoRoute(t *testing.T) {
 }
 
 // Some features give a route several forms in Envoy: each must ask the agent.
-func TestAuth_HoldsBesideEveryOtherFeature(t *testing.T) {
+func TestAuth_HoldsBesideEveryOtherFeature(t *testing.T) { eachPath(t, holdsBesideEveryOtherFeature) }
+
+func holdsBesideEveryOtherFeature(t *testing.T, by decider) {
 	idp, service := newIssuer(t), &echoHeaders{}
 	g := gateway.Start(t, map[string]string{"policy.yaml": fmt.Sprintf(`
 apiVersion: sluice/v1
 kind: Gateway
 metadata: {name: edge}
-spec: {listeners: [{name: http, port: $PORT}], authenticate: {jwt: idp}}
+spec: {listeners: [{name: http, port: $PORT}], authenticate: {jwt: idp, %s}}
 ---
 apiVersion: sluice/v1
 kind: Issuer
@@ -588,7 +648,7 @@ spec:
     - {name: mirror, match: /mirror, mirror: {service: echo}, to: echo}
     - {name: header, match: {path: /header, headers: {x-canary: "1"}}, to: echo}
     - {name: plain, match: /header, to: echo}
-`, idp.URL, gateway.Backend(t, service))}, gateway.WithAgent(&gateway.Agent{}))
+`, by.settings(), idp.URL, gateway.Backend(t, service))}, gateway.WithAgent(&gateway.Agent{}))
 	for _, path := range []string{"/socket", "/cors", "/rewrite/x", "/redirect", "/mirror", "/header"} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"} {
 			for _, more := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",

@@ -3,6 +3,7 @@ package feature
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -129,35 +130,31 @@ const (
 	HeaderRoles       = "x-sluice-roles"
 )
 
-// Headers are the identity as services see it, by header; "" for one that is not to be there. Bytes that are not
-// printable ASCII, and commas and percent signs, are percent-encoded.
+// Headers are the identity as services see it, by header; "" for one that is not to be there. Lists are JSON arrays.
 func (id *Identity) Headers() map[string]string {
 	return map[string]string{
-		HeaderUser: headerValue(id.User), HeaderPlan: headerValue(id.Plan), HeaderIssuer: headerValue(id.Issuer),
+		HeaderUser: headerText(id.User), HeaderPlan: headerText(id.Plan), HeaderIssuer: headerText(id.Issuer),
 		HeaderPermissions: headerList(id.Permissions), HeaderScopes: headerList(id.Scopes), HeaderRoles: headerList(id.Roles),
 	}
 }
 
 func headerList(words []string) string {
-	var out []string
-	for _, w := range words {
-		out = append(out, headerValue(w))
+	if words == nil {
+		return ""
 	}
-	return strings.Join(out, ",")
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(words) // texts always marshal
+	return strings.TrimSpace(b.String())
 }
 
-func headerValue(s string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if c < ' ' || c >= 0x7f || c == ',' || c == '%' {
-			b.WriteByte('%')
-			b.WriteByte(hex[c>>4])
-			b.WriteByte(hex[c&15])
-			continue
+// headerText leaves out what no header can carry, should anyone have let it through.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
 		}
-		b.WriteByte(c)
-	}
-	return b.String()
+		return r
+	}, s)
 }

@@ -73,8 +73,9 @@ type (
 		settings
 	}
 	settings struct {
-		Overridable bool  `json:"overridable,omitempty" jsonschema_description:"Lets a nearer block be none."`
-		Revocation  *bool `json:"revocation,omitempty" jsonschema_description:"Whether what sluice revoke names is refused: true when left out."`
+		Overridable bool   `json:"overridable,omitempty" jsonschema_description:"Lets a nearer block be none."`
+		Revocation  *bool  `json:"revocation,omitempty" jsonschema_description:"Whether what sluice revoke names is refused: true when left out. Where it is false, Envoy may decide by itself."`
+		Decider     string `json:"decide,omitempty" jsonschema:"enum=agent,enum=native" jsonschema_description:"Who decides: native is Envoy by itself, and an error where it cannot; agent is the agent. Envoy wherever it can when left out."`
 	}
 )
 

@@ -84,10 +84,11 @@ func readHeader(fields map[string]any) (h header, f *fault) {
 				return h, &fault{"key_id", "The token names no key that is known."}
 			}
 		case "typ":
-			if t := strings.ToLower(text); t != "jwt" && t != "at+jwt" && t != "application/at+jwt" {
+			if !slices.Contains(tokenTypes(), strings.ToLower(text)) {
 				return h, malformed()
 			}
-		case "jku", "jwk", "x5u", "x5c", "crit", "zip", "enc", "b64", "cty":
+		}
+		if slices.Contains(refusedFields(), name) {
 			return h, &fault{"header", "The token's header has fields that are not taken here."}
 		}
 	}
@@ -95,6 +96,14 @@ func readHeader(fields map[string]any) (h header, f *fault) {
 		return h, &fault{"algorithm", "The token is not signed by an algorithm that is taken here."}
 	}
 	return h, nil
+}
+
+// tokenTypes are those of tokens that are taken, in lower case.
+func tokenTypes() []string { return []string{"jwt", "at+jwt", "application/at+jwt"} }
+
+// refusedFields are those of a header that bring or locate keys, or ask for more than a plain signature.
+func refusedFields() []string {
+	return []string{"jku", "jwk", "x5u", "x5c", "crit", "zip", "enc", "b64", "cty"}
 }
 
 // decodeObject reads one part of a token.

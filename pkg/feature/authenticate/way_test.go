@@ -72,7 +72,7 @@ func TestComplete_TheFirstMethodsWordHolds(t *testing.T) {
 }
 
 func TestSpec_AgentsReadWhatTheControlPlaneWrites(t *testing.T) {
-	s := &Spec{AnyOf: []Way{{JWT: &Tokens{Names: []string{"idp"}, Issuers: []NamedIssuer{newIssuer().(*Issuer).named("idp")}}, From: From{Cookie: "a"}}}, settings: settings{Overridable: true}}
+	s := &Spec{AnyOf: []Way{{JWT: &Tokens{Names: []string{"idp"}, Issuers: []NamedIssuer{newIssuer().(*Issuer).named("idp")}}, From: From{Cookie: "a"}}}, settings: settings{Overridable: true, Decider: "agent"}}
 	body, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)

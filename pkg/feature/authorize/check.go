@@ -47,19 +47,32 @@ func (r Requirement) checkIdentity(id *feature.Identity) feature.Decision {
 	case id.User == "":
 		return feature.Decision{Status: http.StatusUnauthorized, Reason: "missing", Detail: "A token is needed.", Challenge: `Bearer realm="sluice"`}
 	case !r.Permissions.metBy(id.Permissions):
-		return forbidden(reasonPermission, "The caller lacks a permission that is needed here.", "")
+		return refusal(reasonPermission)
 	case !r.Scopes.metBy(id.Scopes):
-		return forbidden(reasonScope, "The token lacks a scope that is needed here.", `Bearer realm="sluice", error="insufficient_scope"`)
+		return refusal(reasonScope)
 	case !r.Roles.metBy(id.Roles):
-		return forbidden(reasonRole, "The caller lacks a role that is needed here.", "")
+		return refusal(reasonRole)
 	case !r.claimsMetBy(id.Claims):
-		return forbidden(reasonClaim, "The token lacks a claim that is needed here.", "")
+		return refusal(reasonClaim)
 	}
 	return feature.Decision{}
 }
 
 func forbidden(reason, detail, challenge string) feature.Decision {
 	return feature.Decision{Status: http.StatusForbidden, Reason: reason, Detail: detail, Challenge: challenge}
+}
+
+// refusal is what a caller is told who lacks something.
+func refusal(reason string) feature.Decision {
+	switch reason {
+	case reasonPermission:
+		return forbidden(reason, "The caller lacks a permission that is needed here.", "")
+	case reasonScope:
+		return forbidden(reason, "The token lacks a scope that is needed here.", `Bearer realm="sluice", error="insufficient_scope"`)
+	case reasonRole:
+		return forbidden(reason, "The caller lacks a role that is needed here.", "")
+	}
+	return forbidden(reason, "The token lacks a claim that is needed here.", "")
 }
 
 func (r Requirement) claimsMetBy(claims map[string]any) bool {

@@ -21,17 +21,21 @@ const filter = "authorize"
 func (Feature) HTTPFilters() []feature.Filter {
 	return []feature.Filter{{
 		Name: filter, Config: &httprbacv3.RBAC{RulesStatPrefix: filter + "_", ShadowRulesStatPrefix: filter + "_"}, PerRoute: &httprbacv3.RBACPerRoute{},
+		Replies: replies(),
 	}}
 }
 
 // ConfigureRoute implements feature.RouteConfigurer.
-func (s *Spec) ConfigureRoute(_ *model.Route, out *routev3.Route) error {
+func (s *Spec) ConfigureRoute(route *model.Route, out *routev3.Route) error {
 	enforced, shadow := refusals{}, refusals{}
 	for _, r := range s.All {
+		into := enforced
 		if r.Mode == modeShadow {
-			shadow.add(r)
-		} else {
-			enforced.add(r)
+			into = shadow
+		}
+		into.add(r)
+		if route.Decider == model.Native {
+			into.addCaller(r, route.Identity)
 		}
 	}
 	if len(enforced)+len(shadow) == 0 {
@@ -125,4 +129,5 @@ func methods(names []string) []*rbacv3.Permission {
 var (
 	_ feature.HTTPFilterer    = Feature{}
 	_ feature.RouteConfigurer = (*Spec)(nil)
+	_ feature.NativeChecker   = (*Spec)(nil)
 )
