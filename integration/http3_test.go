@@ -285,3 +285,32 @@ func TestHTTP3_ComesAndGoesByPolicy(t *testing.T) {
 		t.Errorf("%v %v", resp, err)
 	}
 }
+
+// The limit of connections in Envoy's bootstrap does not count those over UDP: they have their own.
+func TestHTTP3_ConnectionsAreLimited(t *testing.T) {
+	t.Parallel()
+	const most = 3
+	e := startTLS(t, ", http3: true", "", "")
+	if err := e.Apply(map[string]string{"edge.yaml": strings.Replace(e.text, "  listeners:", fmt.Sprintf("  limits: {http3Connections: %d}\n  listeners:", most), 1)}); err != nil {
+		t.Fatal(err)
+	}
+	open := 0
+	gateway.Eventually(t, "the limit holds", func() bool {
+		open = 0
+		for range most + 1 {
+			client := e.client3()
+			client.Timeout = time.Second
+			if _, _, err := fetch(t, client, e.url("/")); err == nil {
+				open++
+			}
+			defer client.CloseIdleConnections()
+		}
+		return open <= most
+	})
+	if open != most {
+		t.Errorf("%d of %d connections were served", open, most)
+	}
+	if _, _, err := fetch(t, e.client(), e.url("/")); err != nil {
+		t.Errorf("over TCP: %v", err)
+	}
+}

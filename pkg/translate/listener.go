@@ -62,6 +62,8 @@ func (t *Translator) listener(l *model.Listener) (*listenerv3.Listener, error) {
 			return nil, err
 		}
 	}
+	chain := &listenerv3.FilterChain{}
+	out.FilterChains = []*listenerv3.FilterChain{chain}
 	for _, a := range l.Attachments {
 		if f, ok := a.Spec.(feature.ListenerConfigurer); ok {
 			if err := f.ConfigureListener(l, out, hcm); err != nil {
@@ -73,15 +75,12 @@ func (t *Translator) listener(l *model.Listener) (*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, err := transportSocket(l)
-	if err != nil {
-		return nil, err
-	}
-	out.FilterChains = []*listenerv3.FilterChain{{TransportSocket: socket, Filters: []*listenerv3.Filter{{
+	chain.Filters = append(chain.Filters, &listenerv3.Filter{
 		Name:       "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed},
-	}}}}
-	return out, nil
+	})
+	chain.TransportSocket, err = transportSocket(l)
+	return out, err
 }
 
 func (t *Translator) connectionManager(l *model.Listener) (*hcmv3.HttpConnectionManager, error) {

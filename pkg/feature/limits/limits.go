@@ -28,7 +28,7 @@ func (Feature) Info() feature.Info {
 func (Feature) New() feature.Spec {
 	return &Spec{
 		HeaderBytes: 60 << 10, HeaderCount: 100, HeadersTimeout: seconds(10), RequestTimeout: seconds(300),
-		Idle: seconds(3600), StreamIdle: seconds(300), StreamsPerConnection: 100,
+		Idle: seconds(3600), StreamIdle: seconds(300), StreamsPerConnection: 100, HTTP3Connections: 10_000,
 	}
 }
 
@@ -46,6 +46,7 @@ type Spec struct {
 	Idle                  policy.Duration `json:"idle" jsonschema_description:"How long a connection may be without a request; 1h when left out."`
 	StreamIdle            policy.Duration `json:"streamIdle" jsonschema_description:"How long a request may be without any traffic; 5m when left out, 0s for no limit."`
 	StreamsPerConnection  uint32          `json:"streamsPerConnection" jsonschema:"minimum=1,maximum=100000" jsonschema_description:"Requests at once on one HTTP/2 or HTTP/3 connection; 100 when left out."`
+	HTTP3Connections      uint32          `json:"http3Connections" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"HTTP/3 connections at once, of one listener at one Envoy; 10000 when left out."`
 	RequestsPerConnection uint32          `json:"requestsPerConnection,omitempty" jsonschema_description:"Requests after which a connection is closed; no limit when left out."`
 	ConnectionAge         policy.Duration `json:"connectionAge,omitempty" jsonschema_description:"Age after which a connection is drained and closed; no limit when left out."`
 }
@@ -64,7 +65,7 @@ func (s *Spec) Validate(at policy.At, p *policy.Problems) {
 }
 
 // ConfigureListener implements feature.ListenerConfigurer.
-func (s *Spec) ConfigureListener(_ *model.Listener, out *listenerv3.Listener, hcm *hcmv3.HttpConnectionManager) error {
+func (s *Spec) ConfigureListener(l *model.Listener, out *listenerv3.Listener, hcm *hcmv3.HttpConnectionManager) error {
 	hcm.MaxRequestHeadersKb = wrapperspb.UInt32(uint32(s.HeaderBytes >> 10))
 	hcm.RequestHeadersTimeout = durationpb.New(s.HeadersTimeout.D())
 	hcm.RequestTimeout = durationpb.New(s.RequestTimeout.D())
@@ -77,10 +78,7 @@ func (s *Spec) ConfigureListener(_ *model.Listener, out *listenerv3.Listener, hc
 		hcm.Http2ProtocolOptions = &corev3.Http2ProtocolOptions{}
 	}
 	hcm.Http2ProtocolOptions.MaxConcurrentStreams = wrapperspb.UInt32(s.StreamsPerConnection)
-	if quic := out.GetUdpListenerConfig().GetQuicOptions(); quic != nil {
-		quic.QuicProtocolOptions.MaxConcurrentStreams = wrapperspb.UInt32(s.StreamsPerConnection)
-	}
-	return nil
+	return s.configureHTTP3(l, out)
 }
 
 func (s *Spec) configureConnections(out *corev3.HttpProtocolOptions) {
