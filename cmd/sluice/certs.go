@@ -157,8 +157,8 @@ func newCertsClientCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "client --name NAME --role ROLE",
 		Short: "Make a certificate for somebody who calls the admin API",
-		Long: `Makes the certificate of a person or program that calls the admin API. The role read looks, apply also changes policies,
-secrets also changes what is secret.
+		Long: `Makes the certificate of a person or program that calls the admin API. The role read looks; apply looks and changes policies;
+secrets looks and changes what is secret, but no policies.
 
 The URI in it is spiffe://sluice/role/ROLE/name/NAME, with everything percent-encoded but letters, digits and -._~`,
 		Example: "  sluice certs client --name alice --role apply",
