@@ -15,14 +15,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/auditlog"
-	"github.com/sluice-gateway/sluice/pkg/control"
-	"github.com/sluice-gateway/sluice/pkg/policy"
-	"github.com/sluice-gateway/sluice/pkg/xds"
 )
 
 // guarded is a site with tokens and an audit log.
@@ -139,6 +135,9 @@ var operationsByRole = []struct {
 	{"POST", "/v1/plan", access.Read}, {"POST", "/v1/explain", access.Read},
 	{"POST", "/v1/apply", access.Apply}, {"POST", "/v1/rollback", access.Apply}, {"POST", "/v1/import", access.Apply},
 	{"POST", "/v1/catalog/release", access.Apply},
+	{"GET", "/v1/keys", access.Secrets}, {"GET", "/v1/keys/x", access.Secrets}, {"POST", "/v1/keys", access.Secrets}, {"POST", "/v1/keys/rotate", access.Secrets},
+	{"POST", "/v1/keys/disable", access.Secrets}, {"POST", "/v1/keys/enable", access.Secrets}, {"POST", "/v1/keys/delete", access.Secrets},
+	{"GET", "/v1/revocations", access.Secrets}, {"POST", "/v1/revocations", access.Secrets}, {"POST", "/v1/revocations/undo", access.Secrets},
 	{"GET", "/v1/none", access.Read}, {"DELETE", "/v1/objects", access.Read}, {"OPTIONS", "/v1/apply", access.Read}, {"GET", "/v1/apply", access.Read},
 	{"GET", "//v1/objects", access.Read}, {"GET", "/v1/../v1/objects", access.Read}, {"POST", "//v1/apply", access.Apply},
 }
@@ -268,101 +267,6 @@ func TestNoAnswerLetsAnotherSiteRead(t *testing.T) {
 		if got := resp.Header.Get("www-authenticate"); (got != "") != (who == "") {
 			t.Errorf("%q: www-authenticate %q", who, got)
 		}
-	}
-}
-
-func TestWhatIsRecorded(t *testing.T) {
-	ctx := context.Background()
-	g := newGuarded(t)
-	ci, look := g.as(t, "apply"), g.as(t, "read")
-	ask := admin.ApplyRequest{Request: control.Request{Set: objects(t, policies), Source: "shop", Who: "anna@desk", Message: "private"}}
-	result, err := ci.Apply(ctx, ask)
-	if err != nil || result.Revision.Who != "token apply" {
-		t.Fatalf("%+v, %v", result, err)
-	}
-	if _, err := ci.Apply(ctx, ask); err != nil {
-		t.Error(err)
-	}
-	g.fleet.envoys = []xds.EnvoyStatus{{Node: "e", State: xds.Refused}}
-	ask.Set = objects(t, strings.Replace(policies, "body: hello", "body: private", 1))
-	ask.WaitRequest = admin.WaitRequest{Wait: policy.Duration(time.Second), UndoOnRefusal: true}
-	if result, err = ci.Apply(ctx, ask); err != nil || result.Undone != 3 {
-		t.Errorf("%+v, %v", result, err)
-	}
-	stale := uint64(1)
-	if _, err := ci.Rollback(ctx, admin.RollbackRequest{To: 1, Base: &stale}); codeOf(err) != admin.CodeConflict {
-		t.Errorf("rollback: %v", err)
-	}
-	if _, err := look.Apply(ctx, ask); codeOf(err) != admin.CodeForbidden {
-		t.Errorf("apply: %v", err)
-	}
-	if _, err := look.Plan(ctx, ask.Request); err != nil {
-		t.Errorf("plan: %v", err)
-	}
-	began := func(e auditlog.Event) auditlog.Event { e.Who = "token apply"; return e }
-	apply := auditlog.Event{Operation: "apply", Object: "shop", Says: "anna@desk"}
-	undo := auditlog.Event{Operation: "undo", Object: "to revision 1", Says: "token apply", Base: 2}
-	back := auditlog.Event{Operation: "rollback", Object: "to revision 1", Base: 1}
-	with := func(e auditlog.Event, base, revision uint64, reason string) auditlog.Event {
-		e.Base, e.Revision, e.Reason = base, revision, reason
-		return began(e)
-	}
-	want := []auditlog.Entry{
-		{Seq: 1, Kind: auditlog.Began, Event: began(apply)}, {Seq: 2, Kind: auditlog.Done, Of: 1, Event: with(apply, 0, 1, "")},
-		{Seq: 3, Kind: auditlog.Began, Event: began(apply)}, {Seq: 4, Kind: auditlog.Done, Of: 3, Event: with(apply, 1, 0, "")},
-		{Seq: 5, Kind: auditlog.Began, Event: began(apply)},
-		{Seq: 6, Kind: auditlog.Began, Event: began(undo)}, {Seq: 7, Kind: auditlog.Done, Of: 6, Event: with(undo, 2, 3, "")},
-		{Seq: 8, Kind: auditlog.Done, Of: 5, Event: with(apply, 1, 2, "")},
-		{Seq: 9, Kind: auditlog.Began, Event: began(back)}, {Seq: 10, Kind: auditlog.Failed, Of: 9, Event: with(back, 1, 0, "conflict")},
-		{Seq: 11, Kind: auditlog.Denied, Event: auditlog.Event{Who: "token read", Operation: "apply", Reason: "forbidden: apply needs the role apply, and token read has read"}},
-	}
-	if d := cmp.Diff(want, g.lines(t), cmpopts.IgnoreFields(auditlog.Event{}, "Digest")); d != "" {
-		t.Error(d)
-	}
-	for _, line := range g.lines(t) {
-		if wants := line.Kind != auditlog.Denied && line.Operation != "undo"; wants != (len(line.Digest) == 64) {
-			t.Errorf("line %d: digest %q", line.Seq, line.Digest)
-		}
-	}
-	text, err := os.ReadFile(g.audit)
-	if err != nil || strings.Contains(string(text), "private") {
-		t.Errorf("what was changed stands in the log: %v", err)
-	}
-}
-
-func TestNothingIsChangedThatCannotBeRecorded(t *testing.T) {
-	ctx := context.Background()
-	g := newGuarded(t)
-	ci := g.as(t, "apply")
-	if err := os.Truncate(g.audit, 0); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(g.audit, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteString("something else\n"); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	ask := admin.ApplyRequest{Request: control.Request{Set: objects(t, policies), Source: "shop"}}
-	if _, err := ci.Apply(ctx, ask); codeOf(err) != admin.CodeAudit {
-		t.Errorf("apply: %v", err)
-	}
-	if _, err := ci.Import(ctx, admin.ImportRequest{}); codeOf(err) != admin.CodeAudit {
-		t.Errorf("import: %v", err)
-	}
-	if h, err := ci.History(ctx, 0); err != nil || len(h.Revisions) != 0 {
-		t.Errorf("reading: %+v, %v", h, err)
-	}
-	if _, body := g.ask(t, "GET", "/readyz?verbose", "read", ""); !strings.Contains(body, "changes are refused") {
-		t.Errorf("readyz: %s", body)
-	}
-	if err := os.Rename(g.audit, g.audit+".broken"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ci.Apply(ctx, ask); err != nil {
-		t.Errorf("with a new file: %v", err)
 	}
 }
 

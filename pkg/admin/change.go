@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/diff"
 	"github.com/sluice-gateway/sluice/pkg/policy"
-	"github.com/sluice-gateway/sluice/pkg/store"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
 
@@ -139,35 +137,3 @@ func warnings(b *control.Build) []policy.Problem {
 }
 
 func proofOf(b *control.Build) Proof { return Proof{State: b.Proof.State, Reason: b.Proof.Reason} }
-
-// importSite checks an export as apply would, and puts it in the place of what is stored.
-func (s *Server) importSite(r *http.Request, ask ImportRequest) (*ImportResult, error) {
-	archive, err := store.ReadArchive(strings.NewReader(ask.Export))
-	if err != nil {
-		return nil, err
-	}
-	head, err := archive.Head()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.checkImport(r.Context(), head.Objects()); err != nil {
-		return nil, err
-	}
-	revision, err := store.Import(context.WithoutCancel(r.Context()), s.Store, strings.NewReader(ask.Export), store.ImportOptions{Replace: ask.Replace})
-	if err != nil {
-		return nil, err
-	}
-	s.Log.Info("import", "revision", revision.Number, "objects", head.Len())
-	return &ImportResult{Revision: revision}, nil
-}
-
-// checkImport plans the change that makes the imported objects of those that are stored.
-func (s *Server) checkImport(ctx context.Context, objects []policy.Object) error {
-	_, stored, err := s.Store.Head(ctx)
-	if err != nil {
-		return err
-	}
-	_, remove := store.Between(stored, objects)
-	_, err = s.Controller.Plan(ctx, control.Request{Set: objects, Delete: remove, AllowRemovals: true})
-	return err
-}

@@ -175,6 +175,8 @@ func (a NewKeyRequest) auditObject() string { return "owner " + a.Owner }
 
 func (a NewKeyRequest) auditSays() string { return a.Who }
 
+func (k *IssuedKey) auditObject() string { return keyObject(k.ID) + " of " + k.Owner }
+
 func (a RotateKeyRequest) auditObject() string { return keyObject(a.ID) }
 
 func (a KeyRequest) auditObject() string { return keyObject(a.ID) }

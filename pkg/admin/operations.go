@@ -12,7 +12,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/explain"
-	"github.com/sluice-gateway/sluice/pkg/store"
 )
 
 // operation is one entry of the API: what serves it, who may ask for it, and what describes it.
@@ -155,14 +154,4 @@ func (s *Server) explain(_ *http.Request, ask explain.Request) (*explain.Result,
 		return nil, &refusal{http.StatusBadRequest, CodeBadRequest, err.Error()}
 	}
 	return result, nil
-}
-
-func (s *Server) exportSite(r *http.Request) (any, error) {
-	headOnly, err := yes(r, "headOnly")
-	if err != nil {
-		return nil, err
-	}
-	return stream(func(w io.Writer) error {
-		return store.Export(r.Context(), s.Store, w, store.ExportOptions{HeadOnly: headOnly})
-	}), nil
 }

@@ -22,7 +22,7 @@ type record struct {
 	digest    []byte // of the body; nil for none
 }
 
-// What requests and answers may say of themselves.
+// What requests and answers may say of themselves. The object of an answer is what was made.
 type (
 	objecter interface{ auditObject() string }
 	claimer  interface{ auditSays() string }
@@ -61,6 +61,9 @@ func (s *Server) recorded(r *http.Request, v record, do func() (any, error)) (an
 	if err != nil {
 		change.Failed(string(problemOf(err).Code))
 		return nil, err
+	}
+	if o, ok := answer.(objecter); ok {
+		change.On(o.auditObject())
 	}
 	base, made := uint64(0), uint64(0)
 	if a, ok := answer.(reviser); ok {

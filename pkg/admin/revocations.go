@@ -83,4 +83,8 @@ func (a RevokeRequest) auditObject() string {
 
 func (a RevokeRequest) auditSays() string { return a.Who }
 
+func (v *RevocationResult) auditObject() string {
+	return "revocation " + v.Revocation.ID + ": " + RevokeRequest{Kind: v.Revocation.Kind, Value: v.Revocation.Value}.auditObject()
+}
+
 func (a UndoRevocationRequest) auditObject() string { return "revocation " + a.ID }

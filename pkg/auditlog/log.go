@@ -69,6 +69,9 @@ func (l *Log) Begin(e Event) (*Change, error) {
 	return &Change{log: l, seq: seq, event: e}, nil
 }
 
+// On names what it is done to, where that is known only afterwards.
+func (c *Change) On(object string) { c.event.Object = object }
+
 // Done writes that it was done: on which revision, and which one that made; 0 where there is none. That it could not be
 // written is logged, and shows at Err: what was done is done, the next change is refused while that lasts, and it is written then.
 func (c *Change) Done(base, revision uint64) {

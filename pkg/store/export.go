@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -54,11 +55,20 @@ type recordLine struct {
 type ExportOptions struct {
 	// HeadOnly leaves the history out, and does not read it: it saves the head of a store whose history is damaged.
 	HeadOnly bool
+	// PoliciesOnly is for readers who may see nothing else: with records in the store, the error is ErrRecords, and
+	// nothing is written.
+	PoliciesOnly bool
 }
+
+// ErrRecords is of an export for readers who may not see what it holds.
+var ErrRecords = errors.New("the store holds records beside the policies")
 
 // Export writes a whole site as JSON lines that Import reads into any store.
 func Export(ctx context.Context, from Store, to io.Writer, o ExportOptions) error {
 	a, err := archiveOf(ctx, from, o)
+	if err == nil && o.PoliciesOnly && len(a.Records) > 0 {
+		err = ErrRecords
+	}
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
