@@ -36,12 +36,20 @@ spec:
 
 // startCertificates serves certificateRoutes at a plain listener, one that asks for certificates, and one that insists.
 func startCertificates(t *testing.T, partners *revoking, idp *issuer, service http.Handler) (optional, required *tlsEdge) {
+	optional, required, _ = startCertificatesAndMore(t, partners, idp, service)
+	return optional, required
+}
+
+// startCertificatesAndMore has a TLS listener, too, that does not ask for certificates.
+func startCertificatesAndMore(t *testing.T, partners *revoking, idp *issuer, service http.Handler) (optional, required, silent *tlsEdge) {
 	t.Helper()
 	e := &tlsEdge{t: t, dir: t.TempDir(), port: gateway.FreePort(t), ca: ca.New(t, "public")}
 	insists := &tlsEdge{t: t, dir: e.dir, port: gateway.FreePort(t), ca: e.ca}
+	quiet := &tlsEdge{t: t, dir: e.dir, port: gateway.FreePort(t), ca: e.ca}
 	e.ca.Sign([]string{"api.example", "127.0.0.1"}).Write(t, e.dir, "api")
 	files := authPolicies(idp, gateway.Backend(t, service))
-	files["edge.yaml"] = strings.NewReplacer("$DIR", e.dir, "$OPTIONAL", strconv.Itoa(e.port), "$REQUIRED", strconv.Itoa(insists.port)).Replace(`
+	files["edge.yaml"] = strings.NewReplacer("$DIR", e.dir, "$OPTIONAL", strconv.Itoa(e.port), "$REQUIRED", strconv.Itoa(insists.port),
+		"$SILENT", strconv.Itoa(quiet.port)).Replace(`
 apiVersion: sluice/v1
 kind: Certificate
 metadata: {name: api-cert}
@@ -55,17 +63,19 @@ spec:
     - {name: http, port: $PORT}
     - {name: optional, port: $OPTIONAL, tls: {certificate: api-cert, clientCA: partners, clientCertificate: optional, http3: true}}
     - {name: required, port: $REQUIRED, tls: {certificate: api-cert, clientCA: partners, http3: true}}
+    - {name: silent, port: $SILENT, tls: {certificate: api-cert, http3: true}}
 `) + partners.policy() + certificateRoutes
 	e.Gateway = gateway.Start(t, files, gateway.WithAgent(&gateway.Agent{}))
-	insists.Gateway = e.Gateway
-	return e, insists
+	insists.Gateway, quiet.Gateway = e.Gateway, e.Gateway
+	return e, insists, quiet
 }
 
 // TestAuth_CertificateAndRequirementDecideTheStatus is the table of what a client shows in its handshake and in its
 // request, by what routes ask for.
 func TestAuth_CertificateAndRequirementDecideTheStatus(t *testing.T) {
+	t.Parallel()
 	idp, service, partners, strangers := newIssuer(t), &echoHeaders{}, newRevoking(t, "partners"), ca.New(t, "strangers")
-	optional, required := startCertificates(t, partners, idp, service)
+	optional, required, silent := startCertificatesAndMore(t, partners, idp, service)
 	acme := pkix.Name{CommonName: "payments", Organization: []string{"Other", "Acme"}}
 	all := []string{"spiffe://acme/payments", "pay.acme.example", "ops@acme.example"}
 	good, revoked := partners.Sign(all, ca.Of(acme)), partners.Sign(all, ca.Of(acme))
@@ -138,6 +148,13 @@ func TestAuth_CertificateAndRequirementDecideTheStatus(t *testing.T) {
 			if status, body, _ := optional.Get("/c/"+paths[i], append(tokens[c.token], "x-forwarded-client-cert", "URI=spiffe://acme/payments")...); fmt.Sprint(status) != want {
 				t.Errorf("plain %s: %d, want %s: %s", paths[i], status, want, body)
 			}
+		}
+	}
+	// A listener that does not ask is shown none, whatever the client has: nothing that was not verified counts.
+	for _, client := range []*http.Client{silent.client1(good), silent.client(good), silent.client3(good), silent.client3(revoked)} {
+		resp, _, err := fetch(t, client, silent.url("/c/any"))
+		if err != nil || resp.StatusCode != 401 {
+			t.Errorf("at a listener that does not ask: %v %v", resp, err)
 		}
 	}
 	for path, user := range map[string]string{
