@@ -14,7 +14,7 @@ import (
 )
 
 // exportSite writes all that is stored. Where that is more than policies, it is also about secrets: keys are there as their
-// digests, and a backup that silently lacked them would take them away when it is read in again.
+// digests, secrets encrypted, and a backup that silently lacked them would take them away when it is read in again.
 func (s *Server) exportSite(r *http.Request) (any, error) {
 	headOnly, err := yes(r, "headOnly")
 	if err != nil {
@@ -31,7 +31,7 @@ func (s *Server) exportSite(r *http.Request) (any, error) {
 	if !secret {
 		return write(store.ExportOptions{PoliciesOnly: true})
 	}
-	if err := mayAlso(r, access.Secrets, "an export of this site holds API keys or other records beside its policies"); err != nil {
+	if err := mayAlso(r, access.Secrets, "an export of this site holds API keys, secrets or other records beside its policies"); err != nil {
 		return nil, err
 	}
 	return s.recorded(r, record{operation: "export", needs: access.Secrets}, func() (any, error) { return write(store.ExportOptions{}) })
@@ -67,7 +67,7 @@ func (s *Server) importSite(r *http.Request, ask ImportRequest) (*ImportResult, 
 		return nil, err
 	}
 	if kept || len(archive.Records) > 0 {
-		if err := mayAlso(r, access.Secrets, "this import replaces API keys or other records beside the policies"); err != nil {
+		if err := mayAlso(r, access.Secrets, "this import replaces API keys, secrets or other records beside the policies"); err != nil {
 			return nil, err
 		}
 	}
