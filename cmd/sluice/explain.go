@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-gateway/sluice/pkg/explain"
+	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 )
 
@@ -111,6 +112,12 @@ func printExplanation(w io.Writer, r *explain.Result) {
 	}
 	for _, s := range r.Services {
 		fmt.Fprintf(w, "service   %s  %.4g%%  %s\n", s.Name, s.Share, strings.Join(s.Endpoints, ", "))
+	}
+	switch r.Decider {
+	case model.Native:
+		fmt.Fprintf(w, "decider   native: Envoy by itself\n")
+	case model.Agent:
+		fmt.Fprintf(w, "decider   agent: %s\n", r.WhyAgent)
 	}
 	fmt.Fprintln(w)
 	columns(w, []string{"BLOCK", "LEVEL", "FROM", "VIA", "VALUE"}, blockRows(r.Blocks))

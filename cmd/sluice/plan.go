@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -98,6 +99,9 @@ func (a *app) printPlan(w io.Writer, r *admin.PlanResult) {
 	}
 	fmt.Fprintf(w, "\non revision %d: %d to add, %d to change, %d to delete, %d to move; %s\n",
 		r.Base, actions[diff.Add], actions[diff.Modify], actions[diff.Delete], actions[diff.Move], proofText(r.Proof))
+	for _, d := range r.Deciders {
+		fmt.Fprintf(w, "%s: %s decides, before: %s\n", d.Rule, cmp.Or(string(d.After), "nobody"), cmp.Or(string(d.Before), "nobody"))
+	}
 	effects := map[diff.Mark]string{diff.Security: "bear on security", diff.Drains: "drain connections", diff.Raw: "hold raw Envoy fields"}
 	for _, mark := range slices.Sorted(maps.Keys(marks)) {
 		fmt.Fprintf(w, "%s %s: changes that %s\n", a.paint(a.terminal, red, "!"), count(marks[mark], "object"), effects[mark])

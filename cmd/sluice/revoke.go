@@ -92,7 +92,12 @@ func revoke(ctx context.Context, a *app, o revokeOptions, lasting bool) (err err
 	if err != nil {
 		return a.refused(err)
 	}
-	return a.print(o.output, made, func(w io.Writer) { printRevocations(w, []revocation.Revocation{made.Revocation}) })
+	return a.print(o.output, made, func(w io.Writer) {
+		printRevocations(w, []revocation.Revocation{made.Revocation})
+		if len(made.Unreached) > 0 {
+			fmt.Fprintf(w, "%s not refused by rules with revocation: false: %s\n", a.paint(a.terminal, red, "!"), strings.Join(made.Unreached, ", "))
+		}
+	})
 }
 
 func printRevocations(w io.Writer, list []revocation.Revocation) {

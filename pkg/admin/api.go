@@ -3,6 +3,7 @@ package admin
 import (
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/diff"
+	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/store"
 	"github.com/sluice-gateway/sluice/pkg/xds"
@@ -80,6 +81,15 @@ type PlanResult struct {
 	Proof    Proof            `json:"proof"`
 	// Removals, when set, is why the change would be refused for how much it removes.
 	Removals string `json:"removals,omitempty"`
+	// Deciders are the rules for which another one decides than before.
+	Deciders []DeciderChange `json:"deciders,omitempty"`
+}
+
+// DeciderChange is a rule for which another one decides whether requests may go on: agent, native, or "" for nobody.
+type DeciderChange struct {
+	Rule   string        `json:"rule"`
+	Before model.Decider `json:"before,omitempty"`
+	After  model.Decider `json:"after,omitempty"`
 }
 
 // Objects are stored objects.

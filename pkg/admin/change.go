@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/pkg/access"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/diff"
+	"github.com/sluice-gateway/sluice/pkg/model"
 	"github.com/sluice-gateway/sluice/pkg/policy"
 	"github.com/sluice-gateway/sluice/pkg/xds"
 )
@@ -104,7 +107,7 @@ func (s *Server) plan(r *http.Request, ask control.Request) (*PlanResult, error)
 	}
 	out := &PlanResult{
 		Base: result.Build.Revision.Number, Changed: result.Changed, Changes: s.changes(result, true),
-		Warnings: warnings(result.Build), Proof: proofOf(result.Build),
+		Warnings: warnings(result.Build), Proof: proofOf(result.Build), Deciders: s.deciders(result.Build),
 	}
 	switch {
 	case errors.Is(err, control.ErrRemovals):
@@ -137,3 +140,21 @@ func warnings(b *control.Build) []policy.Problem {
 }
 
 func proofOf(b *control.Build) Proof { return Proof{State: b.Proof.State, Reason: b.Proof.Reason} }
+
+// deciders are the rules for which another one would decide.
+func (s *Server) deciders(b *control.Build) []DeciderChange {
+	var before, after map[string]model.Decider
+	if serving := s.Controller.Serving(); serving != nil {
+		before = serving.Config.Deciders()
+	}
+	if b.Config != nil {
+		after = b.Config.Deciders()
+	}
+	var out []DeciderChange
+	for _, rule := range slices.Sorted(maps.Keys(after)) {
+		if before[rule] != after[rule] {
+			out = append(out, DeciderChange{rule, before[rule], after[rule]})
+		}
+	}
+	return out
+}

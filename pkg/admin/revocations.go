@@ -29,6 +29,8 @@ type UndoRevocationRequest struct {
 // RevocationResult is a revocation that was made, or taken back.
 type RevocationResult struct {
 	Revocation revocation.Revocation `json:"revocation"`
+	// Unreached are rules that ask who is calling, but by revocation: false not for what is revoked.
+	Unreached []string `json:"unreached,omitempty"`
 }
 
 // Revocations are those in force, the newest first.
@@ -49,7 +51,11 @@ func (s *Server) revoke(r *http.Request, ask RevokeRequest) (*RevocationResult, 
 	if err != nil {
 		return nil, err
 	}
-	return &RevocationResult{*made}, nil
+	out := &RevocationResult{Revocation: *made}
+	if b := s.Controller.Serving(); b != nil {
+		out.Unreached = b.Config.Unrevoked()
+	}
+	return out, nil
 }
 
 func (s *Server) undoRevocation(r *http.Request, ask UndoRevocationRequest) (*RevocationResult, error) {
@@ -60,7 +66,7 @@ func (s *Server) undoRevocation(r *http.Request, ask UndoRevocationRequest) (*Re
 	if err != nil {
 		return nil, err
 	}
-	return &RevocationResult{*undone}, nil
+	return &RevocationResult{Revocation: *undone}, nil
 }
 
 func (s *Server) revocations(r *http.Request) (any, error) {

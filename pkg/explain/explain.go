@@ -47,6 +47,9 @@ type Result struct {
 	// Blocks are what holds, in the order in which it acts.
 	Blocks   []Block   `json:"blocks,omitempty"`
 	Services []Service `json:"services,omitempty"`
+	// Decider is who decides whether the request may go on, agent or native, and WhyAgent why it is not Envoy by itself.
+	Decider  model.Decider `json:"decider,omitempty"`
+	WhyAgent string        `json:"whyAgent,omitempty"`
 	// Missed are rules that take the path but not the request.
 	Missed []Miss   `json:"missed,omitempty"`
 	Notes  []string `json:"notes,omitempty"`
@@ -171,6 +174,7 @@ func domains(g *model.Gateway) string {
 
 func (out *Result) taken(g *model.Gateway, route *model.Route, r model.Request) {
 	out.Rule, out.Origin, out.Match = route.Name, route.Origin, Describe(route.Match)
+	out.Decider, out.WhyAgent = route.Decider, route.WhyAgent
 	out.Params = params(route.Match.Path, r.Path)
 	for _, a := range route.Attachments {
 		out.Blocks = append(out.Blocks, blocks(a)...)

@@ -1,5 +1,10 @@
 package model
 
+import (
+	"slices"
+	"strings"
+)
+
 // Decider is who decides whether a route's requests may go on. It is one for all that the route asks of its callers.
 type Decider string
 
@@ -27,3 +32,37 @@ type Identity struct {
 
 // MetadataPath leads to a value below a namespace, field by field.
 type MetadataPath []string
+
+// Deciders are who decides on each rule, by its name.
+func (c *Config) Deciders() map[string]Decider {
+	out := map[string]Decider{}
+	c.eachRule(func(name string, r *Route) { out[name] = r.Decider })
+	return out
+}
+
+// Unrevoked are the rules that ask who is calling, but do not hear of what is revoked; sorted.
+func (c *Config) Unrevoked() []string {
+	var out []string
+	c.eachRule(func(name string, r *Route) {
+		hears := r.Runtime != nil && slices.ContainsFunc(r.Runtime.Data, func(d Data) bool { return d.Table == TableRevocations })
+		if r.Decider != "" && !hears {
+			out = append(out, name)
+		}
+	})
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// eachRule visits the routes of rules: all that one match became.
+func (c *Config) eachRule(visit func(name string, r *Route)) {
+	for _, g := range c.Gateways {
+		for _, v := range g.Hosts {
+			for _, r := range v.Routes {
+				if r.Route != "" {
+					name, _, _ := strings.Cut(r.Name, "#")
+					visit(name, r)
+				}
+			}
+		}
+	}
+}
