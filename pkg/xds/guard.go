@@ -77,6 +77,8 @@ func (g *guard) options() ([]grpc.ServerOption, error) {
 // errDenied says no more than that: why stands in our log.
 var errDenied = status.Error(codes.PermissionDenied, "this is not for the bearer of this certificate")
 
+var errNoCertificate = errors.New("no certificate was shown")
+
 func (g *guard) deny(ctx context.Context, d Denial) error {
 	for _, text := range []*string{&d.Gateway, &d.Node, &d.Method} {
 		*text = (*text)[:min(len(*text), longestNamed)]
@@ -95,7 +97,8 @@ func (g *guard) deny(ctx context.Context, d Denial) error {
 // proven is a connection whose other end has proved itself.
 type proven struct {
 	credentials.TLSInfo
-	conn net.Conn
+	conn   net.Conn
+	caller *certs.Caller // nil if it has shown no certificate
 }
 
 // handshakes reports connections that are not let in, and remembers those that are.
@@ -115,7 +118,8 @@ func (h handshakes) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	if !ok {
 		return nil, nil, errors.Join(fmt.Errorf("a handshake of another kind: %T", info), conn.Close())
 	}
-	return conn, proven{secured, conn}, nil
+	caller, _ := h.guard.credentials.Caller(secured.State) // whether it is good is asked again for each call
+	return conn, proven{secured, conn, caller}, nil
 }
 
 // failed tells of a handshake that came to nothing. Who goes without a word only looked whether we are here.
@@ -183,11 +187,13 @@ func (g *guard) known(ctx context.Context) error {
 	if !ok {
 		return errors.New("the connection has no TLS")
 	}
-	caller, err := g.credentials.Caller(secured.State)
-	if err != nil {
+	if secured.caller == nil {
+		return errNoCertificate
+	}
+	if err := secured.caller.Check(); err != nil {
 		return err
 	}
-	_, err = certs.NodeOf(caller.Certificate)
+	_, err := certs.NodeOf(secured.caller.Certificate)
 	return err
 }
 
@@ -253,18 +259,18 @@ func (s *guarded) open(method string) error {
 	if !ok {
 		return s.deny(errors.New("the connection has no TLS"))
 	}
-	caller, err := s.guard.credentials.Caller(secured.State)
-	if caller == nil {
-		return s.deny(err)
+	if secured.caller == nil {
+		return s.deny(errNoCertificate)
 	}
-	s.conn, s.caller, s.what.Caller = secured.conn, caller, caller.Name()
+	s.conn, s.caller, s.what.Caller = secured.conn, secured.caller, secured.caller.Name()
+	err := s.caller.Check()
 	if err != nil {
 		return s.turnOut(err)
 	}
-	if s.identity, err = certs.NodeOf(caller.Certificate); err != nil {
+	if s.identity, err = certs.NodeOf(s.caller.Certificate); err != nil {
 		return s.deny(err)
 	}
-	s.ctx = context.WithValue(s.ctx, certificateKey{}, caller.Certificate)
+	s.ctx = context.WithValue(s.ctx, certificateKey{}, s.caller.Certificate)
 	if !served(method) {
 		return s.deny(errors.New("no such call is served"))
 	}
