@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-gateway/sluice/envoy"
 	"github.com/sluice-gateway/sluice/integration/gateway"
 	"github.com/sluice-gateway/sluice/pkg/admin"
+	"github.com/sluice-gateway/sluice/pkg/certs"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
 	"github.com/sluice-gateway/sluice/pkg/xds"
@@ -30,6 +31,7 @@ type host struct {
 	port    int
 	sockets string
 	copies  string
+	tls     envoy.TLS // of Envoy and agent towards the control plane
 	agent   *exec.Cmd
 	log     *gateway.Buffer // the agent's
 	envoy   *envoy.Process
@@ -37,13 +39,18 @@ type host struct {
 
 // startHost applies policies, in which the gateway edge is added, and starts all three.
 func startHost(t *testing.T, policies string) *host {
+	return startSecuredHost(t, policies, envoy.TLS{})
+}
+
+// startSecuredHost also lets Envoy and agent prove themselves; serving are the arguments by which serve asks for that.
+func startSecuredHost(t *testing.T, policies string, proof envoy.TLS, serving ...string) *host {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	h := &host{served: startServed(t), port: gateway.FreePort(t), sockets: dir, copies: t.TempDir(), log: &gateway.Buffer{}}
+	h := &host{served: startServed(t, serving...), tls: proof, port: gateway.FreePort(t), sockets: dir, copies: t.TempDir(), log: &gateway.Buffer{}}
 	h.url, h.envoyAdmin = fmt.Sprintf("http://127.0.0.1:%d", h.port), "unix:"+filepath.Join(dir, "admin")
 	h.apply(policies)
 	h.startAgent()
@@ -66,6 +73,9 @@ func (h *host) startAgent() {
 	h.t.Helper()
 	h.agent = exec.Command(h.binary, "agent", "--gateway", "edge", "--node", "agent-e1", "--xds", h.xds, "--copy", filepath.Join(h.copies, "edge.copy"),
 		"--listen-agent", h.socket("agent"), "--listen-agent-xds", h.socket("xds"), "--listen-metrics", h.socket("metrics"))
+	if h.tls.CA != "" {
+		h.agent.Args = append(h.agent.Args, "--cert", h.tls.Certificate, "--key", h.tls.Key, "--ca", h.tls.CA)
+	}
 	h.agent.Stdout, h.agent.Stderr = h.log, h.log
 	h.agent.Env = []string{"HOME=" + h.dir}
 	if err := h.agent.Start(); err != nil {
@@ -102,7 +112,7 @@ func (h *host) launchEnvoy() {
 	h.t.Helper()
 	p := &envoy.Process{
 		Binary: featuretest.Envoy(h.t), Concurrency: 1, DrainTime: time.Second, Log: &gateway.Buffer{},
-		Bootstrap: envoy.Bootstrap{Gateway: "edge", Node: "e1", Servers: []string{h.xds}, Agent: h.socket("agent"), AgentXDS: h.socket("xds"), Admin: h.envoyAdmin},
+		Bootstrap: envoy.Bootstrap{Gateway: "edge", Node: "e1", Servers: []string{h.xds}, TLS: h.tls, Agent: h.socket("agent"), AgentXDS: h.socket("xds"), Admin: h.envoyAdmin},
 	}
 	if err := p.Start(); err != nil {
 		h.t.Fatal(err)
@@ -367,5 +377,48 @@ func TestLastGood_AnEnvoyWithoutAnAgentGoesOn(t *testing.T) {
 		}
 		h.start()
 		h.isBack()
+	}
+}
+
+// TestLastGood_OverMutualTLS has the control plane behind certificates, and the agent without.
+func TestLastGood_OverMutualTLS(t *testing.T) {
+	dir := t.TempDir()
+	authority, pair, err := certs.NewAuthority("test", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, text []byte) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	issue := func(name string, r certs.Request) (cert, key string) {
+		r.Lifetime = 30 * time.Minute
+		pair, err := authority.Issue(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return write(name+".crt", pair.CertificatePEM), write(name+".key", pair.KeyPEM)
+	}
+	proof := envoy.TLS{CA: write("ca.crt", pair.CertificatePEM)}
+	proof.Certificate, proof.Key = issue("node", certs.Request{Node: &certs.Node{Gateway: "edge", Node: "e1"}})
+	cert, key := issue("server", certs.Request{Hosts: []string{"127.0.0.1"}})
+	h := startSecuredHost(t, fmt.Sprintf(answering, gateway.Echo(t, "orders"), "0"), proof, "--xds-cert", cert, "--xds-key", key, "--xds-client-ca", proof.CA)
+	for _, away := range []func(){h.kill, h.freeze} {
+		away()
+		h.killAgent()
+		h.startAgent()
+		h.restartEnvoy()
+		if got := h.get("/orders"); got != 200 {
+			t.Errorf("%d", got)
+		}
+		h.kill()
+		h.start()
+		h.isBack()
+	}
+	if denied := h.metric("sluice_xds_denied_total", ""); denied != 0 {
+		t.Errorf("%v calls were denied", denied)
 	}
 }
