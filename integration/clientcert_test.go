@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -264,4 +265,48 @@ spec:
 			}
 		}
 	}
+}
+
+// Envoy asks the lists about every certificate on the way to the root.
+func TestClientCertificate_AuthoritiesInTheMiddle(t *testing.T) {
+	t.Parallel()
+	root := newRevoking(t, "root")
+	middle := root.Below("middle")
+	leaf := middle.Sign([]string{"good.example"})
+	until := time.Now().Add(time.Hour)
+	write := func(authorities, lists []byte) {
+		ca.Write(t, root.list, lists)
+		ca.Write(t, root.pem, authorities)
+	}
+	both := slices.Concat(root.PEM, middle.PEM)
+	write(both, slices.Concat(root.Revoke(until), middle.Revoke(until)))
+	e := startTLS(t, ", clientCA: partners, http3: true", "", root.policy())
+	over3 := func(pairs ...ca.Pair) bool {
+		client := e.client3(pairs...)
+		defer client.CloseIdleConnections()
+		_, _, err := fetch(t, client, e.url("/"))
+		return err == nil
+	}
+	passes := func(p ca.Pair) bool {
+		passes := e.passes(p)
+		if over3(p) != passes {
+			t.Errorf("over TCP it passes: %t, over HTTP/3 not the same", passes)
+		}
+		return passes
+	}
+	if !passes(leaf) || !passes(leaf.Through(middle)) {
+		t.Error("what nobody has revoked does not pass")
+	}
+	ca.Write(t, root.list, slices.Concat(root.Revoke(until), middle.Revoke(until, leaf)))
+	gateway.Eventually(t, "the list of the one in the middle holds", func() bool { return !e.passes(leaf.Through(middle)) && !over3(leaf.Through(middle)) })
+	ca.Write(t, root.list, slices.Concat(root.Revoke(until, middle.Own()), middle.Revoke(until)))
+	other := middle.Sign([]string{"other.example"})
+	gateway.Eventually(t, "the list is read", func() bool { return e.problem("partners") == "" && !e.passes(other) && !over3(other) })
+	ca.Write(t, root.list, root.Revoke(until))
+	gateway.Eventually(t, "a list is missing, and that is told", func() bool { return strings.Contains(e.problem("partners"), `none of "middle"`) })
+	if passes(leaf) {
+		t.Error("the last good list holds no more")
+	}
+	ca.Write(t, root.list, slices.Concat(root.Revoke(until), middle.Revoke(until)))
+	gateway.Eventually(t, "both are good again", func() bool { return e.passes(leaf) && over3(leaf) })
 }

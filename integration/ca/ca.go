@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,13 +33,28 @@ type Authority struct {
 func New(t testing.TB, name string) *Authority {
 	t.Helper()
 	a := &Authority{t: t}
-	form := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	a.cert, a.key = a.sign(form)
+	a.cert, a.key = a.sign(authority(name))
 	a.PEM = certificatePEM(a.cert)
 	return a
 }
+
+func authority(name string) *x509.Certificate {
+	return &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+}
+
+// Below is an authority that this one has signed.
+func (a *Authority) Below(name string) *Authority {
+	a.t.Helper()
+	sub := &Authority{t: a.t}
+	sub.cert, sub.key = a.sign(authority(name))
+	sub.PEM = certificatePEM(sub.cert)
+	return sub
+}
+
+// Own is the authority's certificate, without its key.
+func (a *Authority) Own() Pair { return Pair{Certificate: a.cert, CertificatePEM: a.PEM} }
 
 // Revoke is the authority's list of what it has revoked, as PEM, which is up to date until a time.
 func (a *Authority) Revoke(until time.Time, revoked ...Pair) []byte {
@@ -150,6 +166,12 @@ func (a *Authority) sign(form *x509.Certificate) (*x509.Certificate, *ecdsa.Priv
 
 func certificatePEM(c *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+}
+
+// Through shows the authority in the middle, too.
+func (p Pair) Through(middle *Authority) Pair {
+	p.CertificatePEM = slices.Concat(p.CertificatePEM, middle.PEM)
+	return p
 }
 
 // TLS is the pair as Go's own TLS takes it.
