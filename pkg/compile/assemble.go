@@ -23,6 +23,8 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 		l.Attachments = out.Attachments
 	}
 	hosts, clusters := gather(g.routes)
+	out.Secrets = s.secrets(g, clusters, g.routes)
+	s.challenged(g, out.Secrets, hosts)
 	for _, domain := range slices.Sorted(maps.Keys(hosts)) {
 		routes := hosts[domain]
 		slices.SortStableFunc(routes, func(a, b *model.Route) int {
@@ -34,7 +36,6 @@ func (s *site) assemble(g *gateway) *model.Gateway {
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
 		out.Clusters = append(out.Clusters, s.cluster(name, clusters[name]))
 	}
-	out.Secrets = s.secrets(g, clusters, out.Hosts)
 	out.Table = tableDigest(out.Hosts)
 	return out
 }

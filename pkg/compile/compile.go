@@ -32,14 +32,20 @@ func New(features feature.Set) *Compiler {
 // Compile gives the model of a site's objects, and what is wrong with them. When the Problems have errors, the model
 // is what could be made of the rest: good for explaining, not for serving.
 func (c *Compiler) Compile(objects []policy.Object) (*model.Config, *policy.Problems) {
-	config, p, _ := c.CompileWith(objects, nil)
+	config, p, _ := c.CompileWith(objects, Further{})
 	return config, p
 }
 
-// CompileWith is Compile with the routes that registrations opt in to, and what became of each registration.
-func (c *Compiler) CompileWith(objects []policy.Object, registrations []Registration) (*model.Config, *policy.Problems, []RegistrationStatus) {
+// Further is what routes are made of beside a site's objects.
+type Further struct {
+	Registrations []Registration
+	Challenges    []Challenge
+}
+
+// CompileWith is Compile with further routes, and what became of each registration.
+func (c *Compiler) CompileWith(objects []policy.Object, more Further) (*model.Config, *policy.Problems, []RegistrationStatus) {
 	p := &policy.Problems{}
-	s := &site{compiler: c, features: c.reader.features, documents: make(map[policy.Ref]*document, len(objects)), problems: p}
+	s := &site{compiler: c, features: c.reader.features, documents: make(map[policy.Ref]*document, len(objects)), problems: p, challenges: more.Challenges}
 	if len(objects) > MaxObjects {
 		p.Add(policy.Problem{Severity: policy.Error, Code: policy.CodeTooMany, Message: fmt.Sprintf("%d objects; a site may have %d", len(objects), MaxObjects)})
 		return &model.Config{}, p, nil
@@ -48,7 +54,7 @@ func (c *Compiler) CompileWith(objects []policy.Object, registrations []Registra
 	s.layers()
 	s.checkSecrets()
 	s.compileRoutes()
-	statuses := s.register(registrations)
+	statuses := s.register(more.Registrations)
 	out := s.config()
 	c.previous = s.documents
 	c.refusals.EndRun()
@@ -57,12 +63,13 @@ func (c *Compiler) CompileWith(objects []policy.Object, registrations []Registra
 
 // site is one run.
 type site struct {
-	compiler  *Compiler
-	features  feature.Set
-	documents map[policy.Ref]*document
-	gateways  []*gateway // by name
-	routes    []*document
-	problems  *policy.Problems
+	compiler   *Compiler
+	features   feature.Set
+	documents  map[policy.Ref]*document
+	gateways   []*gateway // by name
+	routes     []*document
+	problems   *policy.Problems
+	challenges []Challenge
 	// registered is what is remembered of this run's registrations, by template.
 	registered map[*document]map[Registration]*compiledRoute
 }

@@ -409,7 +409,7 @@ func seal(r *model.Route) *model.Route {
 	r.Order, r.Literal = r.Match.Order(), r.Match.Path.Literal()
 	h := sha256.New()
 	enc := json.NewEncoder(h)
-	_ = enc.Encode([]any{r.Name, r.Origin, r.Match, r.Backends, r.Allow, r.Unavailable}) // a hash takes every write
+	_ = enc.Encode([]any{r.Name, r.Origin, r.Match, r.Backends, r.Allow, r.Text, r.Unavailable}) // a hash takes every write
 	for _, a := range r.Attachments {
 		h.Write([]byte(a.Feature + "\x00" + a.Digest + "\x00"))
 	}

@@ -11,6 +11,10 @@ import (
 )
 
 func checkCertificate(at policy.At, c *policy.Certificate, p *policy.Problems) {
+	if c.ACME != nil {
+		checkACME(at, c.ACME, p)
+		return
+	}
 	pair := at.Node.Get("certificate") != nil || at.Node.Get("key") != nil
 	switch {
 	case at.Node.Get("crl") != nil && c.CA.IsZero():
@@ -18,7 +22,7 @@ func checkCertificate(at policy.At, c *policy.Certificate, p *policy.Problems) {
 	case pair && at.Node.Get("ca") != nil:
 		p.Suggestf(at, policy.CodeConflict, "make them two", "a Certificate is either a certificate with its key, or authorities (ca)")
 	case !pair && c.CA.IsZero():
-		p.Suggestf(at, policy.CodeRequired, "add certificate: {file: …} and key: {file: …}, or ca: {file: …}; env: or secret: in place of file:", "the Certificate says nowhere where it is")
+		p.Suggestf(at, policy.CodeRequired, "add certificate: {file: …} and key: {file: …}, or ca: {file: …}, env: or secret: in place of file:; or acme: {domain: …}", "the Certificate says nowhere where it is")
 	case pair && c.Certificate.IsZero():
 		p.Suggestf(at, policy.CodeRequired, "add certificate: {file: …}", "the certificate of the key is missing")
 	case pair && c.Key.IsZero():
@@ -191,17 +195,18 @@ func (s *site) storeSecrets() []model.StoreSecret {
 }
 
 // secrets are those that a gateway's listeners and clusters name, and those that its routes hold.
-func (s *site) secrets(g *gateway, clusters map[string]*document, hosts []*model.VirtualHost) []model.Secret {
+func (s *site) secrets(g *gateway, clusters map[string]*document, routes []*compiledRoute) []model.Secret {
 	uses := listenerUses(g.document)
 	for _, d := range clusters {
 		uses = append(uses, blockUses(d)...)
 	}
-	named := heldSecrets(hosts)
+	named := heldSecrets(routes)
 	for _, u := range uses {
 		if d := s.documents[policy.Ref{Kind: KindCertificate, Name: u.Name}]; d != nil && d.secret != nil {
 			named[u.Name] = model.Secret{
 				Name: u.Name, From: d.At().String(),
 				Certificate: feature.SecretPlace(d.secret.Certificate), Key: feature.SecretPlace(d.secret.Key), CA: feature.SecretPlace(d.secret.CA), CRL: feature.SecretPlace(d.secret.CRL),
+				ACME: acmeOf(d.secret.ACME),
 			}
 		}
 	}
@@ -213,10 +218,10 @@ func (s *site) secrets(g *gateway, clusters map[string]*document, hosts []*model
 }
 
 // heldSecrets are those of routes, by name; the first place where one was written stands for all.
-func heldSecrets(hosts []*model.VirtualHost) map[string]model.Secret {
+func heldSecrets(routes []*compiledRoute) map[string]model.Secret {
 	out := map[string]model.Secret{}
-	for _, v := range hosts {
-		for _, r := range v.Routes {
+	for _, c := range routes {
+		for _, r := range c.routes {
 			for _, a := range r.Attachments {
 				h, ok := a.Spec.(feature.SecretHolder)
 				if !ok {

@@ -71,7 +71,7 @@ func TestRegistrations(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, problems, statuses := compile.New(all.Features()).CompileWith(objects(t, templates), c.ask)
+			_, problems, statuses := compile.New(all.Features()).CompileWith(objects(t, templates), compile.Further{Registrations: c.ask})
 			if problems.Failed() {
 				t.Fatal(problems.Render())
 			}
@@ -89,7 +89,7 @@ func TestRegistrations(t *testing.T) {
 func TestRegistrations_HaveTheTemplatesBlocksAndAClusterOfTheirOwn(t *testing.T) {
 	compiler := compile.New(all.Features())
 	ask := []compile.Registration{{Service: "menu", Template: "team-a", Path: "/team-a/menu"}}
-	config, _, _ := compiler.CompileWith(objects(t, templates), ask)
+	config, _, _ := compiler.CompileWith(objects(t, templates), compile.Further{Registrations: ask})
 	g := config.Gateways[0]
 	if len(g.Clusters) != 1 || g.Clusters[0].Name != "team-a/menu" || g.Clusters[0].Discovery == nil || g.Clusters[0].Discovery.Service != "menu" {
 		t.Fatalf("clusters %+v", g.Clusters)
@@ -103,12 +103,12 @@ func TestRegistrations_HaveTheTemplatesBlocksAndAClusterOfTheirOwn(t *testing.T)
 			t.Errorf("timeout %v", a.Spec)
 		}
 	}
-	again, _, _ := compiler.CompileWith(objects(t, templates), ask)
+	again, _, _ := compiler.CompileWith(objects(t, templates), compile.Further{Registrations: ask})
 	if again.Gateways[0].Clusters[0] != g.Clusters[0] {
 		t.Error("compiled anew although nothing changed")
 	}
 	ask[0].Empty = true
-	gone, _, _ := compiler.CompileWith(objects(t, templates), ask)
+	gone, _, _ := compiler.CompileWith(objects(t, templates), compile.Further{Registrations: ask})
 	if r := gone.Gateways[0].Find(model.Request{Method: "GET", Path: "/team-a/menu/7"}); r == nil || !r.Unavailable || r.RetryAfter == 0 {
 		t.Errorf("without instances the route is %+v", r)
 	}

@@ -91,7 +91,7 @@ func (c *Controller) build(ctx context.Context, objects []policy.Object, patienc
 // compile makes a build's config, with the routes that registrations opt in to.
 func (c *Controller) compile(b *Build) {
 	c.step("compile", func() {
-		b.Config, b.Problems, b.Registrations = c.compiler.CompileWith(b.Objects, c.discovery.registrations())
+		b.Config, b.Problems, b.Registrations = c.compiler.CompileWith(b.Objects, c.further())
 	})
 }
 

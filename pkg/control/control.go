@@ -81,8 +81,9 @@ type Controller struct {
 	// out is held for as long as it takes to publish something that is ready, and never longer. It is taken after mu.
 	out sync.Mutex
 
-	serving atomic.Pointer[Build]
-	failure atomic.Pointer[string] // why what is stored is not what is served
+	serving    atomic.Pointer[Build]
+	challenges atomic.Pointer[[]compile.Challenge]
+	failure    atomic.Pointer[string] // why what is stored is not what is served
 }
 
 // New is a Controller that serves nothing yet.

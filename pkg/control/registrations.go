@@ -152,7 +152,7 @@ func (c *Controller) proveTemplates(ctx context.Context, b *Build) error {
 	}
 	trial := &Build{Objects: b.Objects}
 	var statuses []compile.RegistrationStatus
-	trial.Config, trial.Problems, statuses = c.compiler.CompileWith(b.Objects, samples)
+	trial.Config, trial.Problems, statuses = c.compiler.CompileWith(b.Objects, compile.Further{Registrations: samples})
 	for _, s := range statuses {
 		if s.Reason != "" {
 			b.Problems.Add(templateProblem(b.Objects, s))

@@ -69,10 +69,22 @@ type Secret struct {
 	Certificate, Key SecretPlace
 	CA               SecretPlace // instead of the other two
 	CRL              SecretPlace // beside CA: what the authorities have revoked
+	ACME             ACME        // instead of all of them: obtained from an authority
 	Text             SecretPlace // instead of all of them: one line, such as a password
 	Derive           string      // beside Text: what a key is derived for, which is sent instead; "" for the text itself
 	From             string      // where it was written: file:line
 }
+
+// ACME is how a certificate is obtained.
+type ACME struct {
+	Domain, Email string
+	// Directory is the authority's, "" for Let's Encrypt's; Roots are where the authorities of its own certificate are.
+	Directory string
+	Roots     SecretPlace
+}
+
+// IsObtained tells whether it is obtained from an authority.
+func (s Secret) IsObtained() bool { return s.ACME.Domain != "" }
 
 // IsText tells whether it is a text.
 func (s Secret) IsText() bool { return s.Text != SecretPlace{} }
@@ -129,6 +141,8 @@ type Route struct {
 	Runtime *Runtime
 	// Native is the data that Envoy decides by, where it does.
 	Native []Data
+	// Text, when set, is the body of the route's answer: nothing else happens to its requests.
+	Text string
 	// Unavailable makes the route answer 503: what it was to do is in quarantine, or nobody is left to do it.
 	Unavailable bool
 	// RetryAfter goes with such an answer, in seconds; 0 for none.

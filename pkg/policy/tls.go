@@ -11,7 +11,16 @@ type Certificate struct {
 	Certificate Secret `json:"certificate,omitzero" jsonschema_description:"PEM: the certificate, then those that lead to its authority."`
 	Key         Secret `json:"key,omitzero" jsonschema_description:"PEM: the certificate's private key."`
 	CA          Secret `json:"ca,omitzero" jsonschema_description:"PEM: the authorities to trust; in place of certificate and key."`
+	ACME        *ACME  `json:"acme,omitempty" jsonschema_description:"Obtained and renewed from an authority; in place of certificate and key."`
 	CRL         Secret `json:"crl,omitzero" jsonschema_description:"PEM or DER: the revocation lists of these authorities, one of each. A certificate on one of them is refused."`
+}
+
+// ACME is how a certificate is obtained (RFC 8555), by answering on port 80 of its domain.
+type ACME struct {
+	Domain    string `json:"domain" jsonschema:"required" jsonschema_description:"The name that the certificate is for. Port 80 of it must lead to a listener of the gateway, directly or by a redirect."`
+	Email     string `json:"email,omitempty" jsonschema_description:"Where the authority may write to."`
+	Directory string `json:"directory,omitempty" jsonschema_description:"The authority's directory; Let's Encrypt's when left out. To use it is to agree to its terms."`
+	CA        Secret `json:"ca,omitzero" jsonschema_description:"PEM: the authorities that the directory's own certificate is signed by, where the machine does not know them."`
 }
 
 // ListenerTLS makes a listener speak TLS.

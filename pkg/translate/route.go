@@ -178,6 +178,8 @@ func (t *Translator) route(r *model.Route) (*routev3.Route, error) {
 		}
 	case len(r.Allow) > 0:
 		refuse(out, r.Allow)
+	case r.Text != "":
+		out.Action = say(r.Text)
 	case len(r.Backends) > 0:
 		out.Action = &routev3.Route_Route{Route: forward(r.Backends)}
 	}
@@ -239,6 +241,12 @@ func setHeader(out *routev3.Route, name, value string) {
 
 func answer(status uint32) *routev3.Route_DirectResponse {
 	return &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: status}}
+}
+
+func say(text string) *routev3.Route_DirectResponse {
+	out := answer(http.StatusOK)
+	out.DirectResponse.Body = &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: text}}
+	return out
 }
 
 func forward(backends []model.Backend) *routev3.RouteAction {
