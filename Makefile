@@ -30,7 +30,7 @@ bench: ## measure, one JSON line a figure
 	@SLUICE_ENVOY="$$(scripts/tools.sh --print envoy)" $(GO) run ./integration/bench
 
 soak: ## the integration tests with full amounts of rounds and faults (hours)
-	@SLUICE_ENVOY="$$(scripts/tools.sh --print envoy)" SLUICE_CONSUL_BINARY="$$(scripts/tools.sh --print consul)" SLUICE_SOAK=1 $(GO) test -p 1 -count=1 -timeout 3h -v ./integration/...
+	@SLUICE_ENVOY="$$(scripts/tools.sh --print envoy)" SLUICE_CONSUL_BINARY="$$(scripts/tools.sh --print consul)" SLUICE_PEBBLE="$$(scripts/tools.sh --print pebble)" SLUICE_SOAK=1 $(GO) test -p 1 -count=1 -timeout 3h -v ./integration/...
 
 fuzz: ## run every fuzz target for FUZZTIME (30s) each
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh

@@ -23,10 +23,11 @@ report() {
 trap report EXIT
 
 tools() {
-  scripts/tools.sh envoy consul || return
+  scripts/tools.sh envoy consul pebble || return
   SLUICE_ENVOY=$(scripts/tools.sh --print envoy) || return
   SLUICE_CONSUL_BINARY=$(scripts/tools.sh --print consul) || return
-  export SLUICE_ENVOY SLUICE_CONSUL_BINARY
+  SLUICE_PEBBLE=$(scripts/tools.sh --print pebble) || return
+  export SLUICE_ENVOY SLUICE_CONSUL_BINARY SLUICE_PEBBLE
 }
 
 build() { go build -trimpath -o bin/sluice ./cmd/sluice; }

@@ -4,7 +4,7 @@
 #   scripts/tools.sh [NAME...]       fetch what is missing, print "name version path"
 #   scripts/tools.sh --print NAME    the same for one tool, but print the path alone
 #
-# NAME: envoy, consul, ratelimit, redis, wrk; "bench" stands for envoy, wrk and consul,
+# NAME: envoy, consul, pebble, ratelimit, redis, wrk; "bench" stands for envoy, wrk and consul,
 # "all" for everything. Without a name: envoy, all that `make run` and `make test` need.
 #
 # What is fetched lies under ${XDG_CACHE_HOME:-~/.cache}/sluice/tools/NAME-VERSION/NAME.
@@ -131,6 +131,8 @@ get_module() {
 
 get_consul() { get_module consul github.com/hashicorp/consul github.com/hashicorp/consul; }
 
+get_pebble() { get_module pebble github.com/letsencrypt/pebble/v2 github.com/letsencrypt/pebble/v2/cmd/pebble; }
+
 get_ratelimit() { get_module ratelimit github.com/envoyproxy/ratelimit github.com/envoyproxy/ratelimit/src/service_cmd; }
 
 get_redis() {
@@ -163,9 +165,9 @@ names() {
   for name in "${@:-envoy}"; do
     case $name in
     bench) echo envoy wrk consul ;;
-    all) echo envoy consul ratelimit redis wrk ;;
-    envoy | consul | ratelimit | redis | wrk) echo "$name" ;;
-    *) die "no tool is called \"$name\": use envoy, consul, ratelimit, redis, wrk, bench or all" ;;
+    all) echo envoy consul pebble ratelimit redis wrk ;;
+    envoy | consul | pebble | ratelimit | redis | wrk) echo "$name" ;;
+    *) die "no tool is called \"$name\": use envoy, consul, pebble, ratelimit, redis, wrk, bench or all" ;;
     esac
   done
 }

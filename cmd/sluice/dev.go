@@ -92,7 +92,13 @@ func dev(ctx context.Context, a *app, o devOptions, folder string) error {
 	if err != nil {
 		return err
 	}
-	s := a.newSite(d, siteConfig{store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly, consul: catalog, agent: own, vault: vault.New(kept, key)})
+	s, err := a.newSite(d, siteConfig{
+		store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly, consul: catalog, agent: own,
+		vault: vault.New(kept, key), obtained: untrusted{},
+	})
+	if err != nil {
+		return errors.Join(err, d.close())
+	}
 	envoys.agent = o.agentAt
 	g, ctx := errgroup.WithContext(ctx)
 	f := &follower{app: a, folder: folder, site: s, fleet: envoys}

@@ -102,7 +102,10 @@ func serve(ctx context.Context, a *app, o serveOptions) (err error) {
 			return errors.Join(err, d.close())
 		}
 	}
-	s := a.newSite(d, config)
+	s, err := a.newSite(d, config)
+	if err != nil {
+		return errors.Join(err, d.close())
+	}
 	log.Info("serving", "store", kept.place, "xds", addressOf(d.xds), "admin", addressOf(d.admin), "envoy", judge.version)
 	err = s.run(ctx)
 	log.Info("ended")

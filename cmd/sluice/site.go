@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-gateway/sluice/envoy"
+	"github.com/sluice-gateway/sluice/pkg/acme"
 	"github.com/sluice-gateway/sluice/pkg/admin"
 	"github.com/sluice-gateway/sluice/pkg/catalog/consul"
 	"github.com/sluice-gateway/sluice/pkg/certs"
@@ -87,7 +88,8 @@ type site struct {
 	consul     *consul.Source // nil when none is asked
 	keys       *keys.Keeper
 	callers    *credentials.Keeper
-	agent      *localAgent // nil when none runs in this process
+	authority  *acme.Manager // nil where no certificates are obtained
+	agent      *localAgent   // nil when none runs in this process
 	proofs     []*certs.Credentials
 }
 
@@ -95,7 +97,8 @@ type site struct {
 type siteConfig struct {
 	door     adminDoor
 	store    store.Store
-	vault    *vault.Vault // of the secrets in the store
+	vault    *vault.Vault     // of the secrets in the store
+	obtained secrets.Obtained // instead of certificates from authorities; nil for those
 	judge    control.Prover
 	log      *slog.Logger
 	loopback bool
@@ -105,14 +108,18 @@ type siteConfig struct {
 	agent    *localAgent // nil for none in this process
 }
 
-func (a *app) newSite(d doors, c siteConfig) *site {
+func (a *app) newSite(d doors, c siteConfig) (*site, error) {
 	s := &site{doors: d, consul: c.consul, agent: c.agent, callers: credentials.New(credentials.Config{Records: c.store, Log: c.log})}
 	s.xds = xds.New(xds.Config{
 		Log: c.log, Credentials: d.known, Denied: c.door.deniedNode,
 		Reports: map[string]func(map[string]string){feature.UseType: s.callers.Reported},
 	})
 	s.keys = a.newKeeper(c)
-	certificates := secrets.New(secrets.Config{Getenv: a.getenv, Store: c.vault, Log: c.log})
+	places := secrets.Config{Getenv: a.getenv, Store: c.vault, Log: c.log}
+	if err := s.obtain(c, &places); err != nil {
+		return nil, err
+	}
+	certificates := secrets.New(places)
 	s.controller = control.New(control.Config{
 		Features: a.features, Store: c.store, Publisher: s.agent.beside(s.xds), Prover: c.judge, Log: c.log, Loopback: c.loopback,
 		Catalog: c.consul != nil, Secrets: certificates, StoreSecrets: c.vault, Keys: s.keys, Tables: s.callers,
@@ -145,7 +152,7 @@ func (a *app) newSite(d doors, c siteConfig) *site {
 		s.proofs = append(s.proofs, c.door.credentials)
 	}
 	registry.MustRegister(certs.Collector(s.proofs...))
-	return s
+	return s, nil
 }
 
 // run serves until ctx ends or a part fails; then all parts have ended.
@@ -157,6 +164,9 @@ func (s *site) run(ctx context.Context) error {
 		g.Go(func() error { return s.controller.Discover(ctx, s.consul) })
 	}
 	g.Go(func() error { return s.keys.Run(ctx) })
+	if s.authority != nil {
+		g.Go(func() error { return s.authority.Run(ctx) })
+	}
 	g.Go(func() error { return s.controller.FollowKeys(ctx) })
 	g.Go(func() error { return s.callers.Run(ctx) })
 	g.Go(func() error { return s.controller.FollowTables(ctx) })

@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/envoy"
+	"github.com/sluice-gateway/sluice/pkg/acme"
 	"github.com/sluice-gateway/sluice/pkg/catalog"
+	"github.com/sluice-gateway/sluice/pkg/compile"
 	"github.com/sluice-gateway/sluice/pkg/control"
 	"github.com/sluice-gateway/sluice/pkg/credentials"
 	"github.com/sluice-gateway/sluice/pkg/feature"
@@ -70,7 +72,11 @@ type options struct {
 	agent   *Agent
 	door    *Door
 	secrets map[string][]byte
+	obtains bool
 }
+
+// Obtaining lets certificates be obtained from authorities.
+func Obtaining() Option { return func(o *options) { o.obtains = true } }
 
 // FromCatalog lets services and registrations come from a source, which runs until the test ends.
 func FromCatalog(s catalog.Source) Option { return func(o *options) { o.catalog = s } }
@@ -134,9 +140,13 @@ func controller(t testing.TB, publisher control.Publisher, prover control.Prover
 	kept := store.NewMemory(store.Options{})
 	safe := secretsIn(t, kept, o.secrets)
 	callers = credentials.New(credentials.Config{Records: kept, Log: o.log, Every: 200 * time.Millisecond})
+	certificates := secrets.Config{Getenv: os.Getenv, Store: safe, Log: o.log}
+	if o.obtains {
+		certificates.Obtained = obtaining(t, kept, safe, o.log, func(ctx context.Context, all []compile.Challenge) { c.Answer(ctx, all) })
+	}
 	c = control.New(control.Config{
 		Features: all.Features(), Store: kept, StoreSecrets: safe, Tables: callers, Publisher: publisher, Prover: prover, Log: o.log,
-		Loopback: true, Catalog: o.catalog != nil, Secrets: secrets.New(secrets.Config{Getenv: os.Getenv, Store: safe, Log: o.log}),
+		Loopback: true, Catalog: o.catalog != nil, Secrets: secrets.New(certificates),
 	})
 	until(t, c.FollowSecrets)
 	until(t, callers.Run)
@@ -172,6 +182,23 @@ func secretsIn(t testing.TB, kept store.Store, secrets map[string][]byte) *vault
 
 // Vault has the secrets of the store.
 func (g *Gateway) Vault() *vault.Vault { return g.Controller.StoreSecrets.(*vault.Vault) }
+
+// obtaining obtains certificates until the test ends.
+func obtaining(t testing.TB, kept acme.Records, safe acme.Sealer, log *slog.Logger, answer func(context.Context, []compile.Challenge)) *acme.Manager {
+	t.Helper()
+	m, err := acme.New(acme.Config{Records: kept, Sealer: safe, Log: log, Answer: func(ctx context.Context, all []acme.Challenge) {
+		out := make([]compile.Challenge, len(all))
+		for i, c := range all {
+			out[i] = compile.Challenge(c)
+		}
+		answer(ctx, out)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, m.Run)
+	return m
+}
 
 // until runs a part until the test ends.
 func until(t testing.TB, run func(context.Context) error) {

@@ -32,7 +32,9 @@ type Config struct {
 	Getenv func(string) string
 	// Store has the secrets of the store; nil where there is none.
 	Store Store
-	Log   *slog.Logger
+	// Obtained are certificates from authorities; nil where none are obtained.
+	Obtained Obtained
+	Log      *slog.Logger
 	// Every is how often files are looked at although nothing was heard of a change; 30 s when 0.
 	Every time.Duration
 }
@@ -53,6 +55,8 @@ type Source struct {
 	Config
 	machine string
 	woken   chan struct{}
+	// placeholders are shown before a certificate has been obtained, by name.
+	placeholders sync.Map
 
 	mu   sync.Mutex
 	kept map[string]*state // by the secret's name: those that are followed
@@ -121,6 +125,8 @@ func expired(f *form) bool { return !f.ends.IsZero() && time.Now().After(f.ends)
 
 func (s *Source) read(want model.Secret) (*form, error) {
 	switch {
+	case want.IsObtained():
+		return s.readObtained(want)
 	case want.IsText():
 		return s.readText(want)
 	case want.IsCA():
@@ -134,21 +140,14 @@ func (s *Source) read(want model.Secret) (*form, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair, err := ParsePair(certificate, key)
+	f, err := s.pairForm(want, certificate, key)
 	if err != nil {
-		return nil, fmt.Errorf("%s, %s: %w", want.Certificate, want.Key, err)
-	}
-	f := &form{first: pair.Chain[0], ends: pair.Chain[0].NotAfter, warnings: pair.Warnings, read: time.Now()}
-	if note := validity(f.first, f.read); note != "" {
-		f.warnings = append(f.warnings, note)
+		return nil, err
 	}
 	if note := tooOpen(want.Key); note != "" {
 		f.warnings = append(f.warnings, note)
 	}
-	f.body, err = feature.Marshal(&tlsv3.Secret{Name: want.Name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
-		CertificateChain: bytesOf(pair.CertificatePEM), PrivateKey: bytesOf(pair.KeyPEM),
-	}}})
-	return f, err
+	return f, nil
 }
 
 func (s *Source) readAuthorities(want model.Secret) (*form, error) {
@@ -253,6 +252,7 @@ func tooOpen(key model.SecretPlace) string {
 
 // Keep makes the secrets that are followed those that are served, and reads the new ones.
 func (s *Source) Keep(list []model.Secret) {
+	s.order(list)
 	fresh := map[string]*state{}
 	for _, want := range list {
 		fresh[want.Name] = s.refreshed(&state{want: want, good: s.last(want)})

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -50,6 +51,8 @@ func (s *Source) Run(ctx context.Context, looked func()) error {
 			s.Log.Warn("watching certificates", "error", err)
 		case <-poll.C:
 			quiet.Reset(settle)
+		case <-s.changes():
+			quiet.Reset(settle)
 		case <-quiet.C:
 			s.refresh()
 			looked()
@@ -77,7 +80,7 @@ func (s *Source) folders() map[string]bool {
 	defer s.mu.Unlock()
 	out := map[string]bool{}
 	for _, k := range s.kept {
-		for _, file := range []string{k.want.Certificate.File, k.want.Key.File, k.want.CA.File, k.want.CRL.File, k.want.Text.File} {
+		for _, file := range []string{k.want.Certificate.File, k.want.Key.File, k.want.CA.File, k.want.CRL.File, k.want.Text.File, k.want.ACME.Roots.File} {
 			if file != "" {
 				out[filepath.Dir(file)] = true
 			}
@@ -168,6 +171,8 @@ func (s *Source) Status() []Status {
 
 func places(want model.Secret) []string {
 	switch {
+	case want.IsObtained():
+		return []string{"acme " + want.ACME.Domain}
 	case want.IsText():
 		return []string{want.Text.String()}
 	case !want.IsCA():
@@ -179,6 +184,8 @@ func places(want model.Secret) []string {
 	}
 	return out
 }
+
+func joined(places []string) string { return strings.Join(places, ", ") }
 
 var expiry = prometheus.NewDesc("sluice_certificate_expiry_seconds", "How long until a certificate expires; below 0 when it has.", []string{"certificate"}, nil)
 

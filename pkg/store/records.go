@@ -15,6 +15,9 @@ const (
 	TableKeys        = "api-keys"
 	TableRevocations = "revocations"
 	TableSecrets     = "secrets"
+	// TableACME holds what was obtained from certificate authorities, encrypted, and TableACMELocks who is at it.
+	TableACME      = "acme"
+	TableACMELocks = "acme-locks"
 )
 
 const (

@@ -143,20 +143,22 @@ func (v *Vault) Rotate(ctx context.Context) (n int, err error) {
 	if len(v.ring) == 0 {
 		return 0, ErrNoKeys
 	}
-	records, err := v.records.Records(ctx, store.TableSecrets)
-	if err != nil {
-		return 0, err
-	}
 	var failed []error
-	for _, r := range records {
-		turned, err := v.rotate(ctx, r)
-		switch {
-		case errors.Is(err, ErrNoKey), errors.Is(err, ErrAltered):
-			failed = append(failed, err)
-		case err != nil:
+	for _, table := range []string{store.TableSecrets, store.TableACME} {
+		records, err := v.records.Records(ctx, table)
+		if err != nil {
 			return n, err
-		case turned:
-			n++
+		}
+		for _, r := range records {
+			turned, err := v.rotate(ctx, table, r)
+			switch {
+			case errors.Is(err, ErrNoKey), errors.Is(err, ErrAltered):
+				failed = append(failed, err)
+			case err != nil:
+				return n, err
+			case turned:
+				n++
+			}
 		}
 	}
 	return n, errors.Join(failed...)
@@ -164,7 +166,7 @@ func (v *Vault) Rotate(ctx context.Context) (n int, err error) {
 
 // rotate puts one secret under the first key. One that has changed meanwhile was put there by whoever changed it, if
 // that server has the key already; else the next rotation does so.
-func (v *Vault) rotate(ctx context.Context, r store.Record) (turned bool, err error) {
+func (v *Vault) rotate(ctx context.Context, table string, r store.Record) (turned bool, err error) {
 	e, err := parse(r)
 	if err != nil || e.KeyID == v.ring[0].id {
 		return false, err
@@ -177,7 +179,7 @@ func (v *Vault) rotate(ctx context.Context, r store.Record) (turned bool, err er
 	if err != nil {
 		return false, err
 	}
-	err = v.write(ctx, store.RecordChange{Record: store.Record{Key: r.Key, Value: text, Version: r.Version}})
+	_, err = v.records.WriteRecords(ctx, table, store.RecordChange{Record: store.Record{Key: r.Key, Value: text, Version: r.Version}})
 	if isConflict(err) {
 		return false, nil
 	}
@@ -234,4 +236,26 @@ func again(change func() error) (err error) {
 func isConflict(err error) bool {
 	_, conflict := errors.AsType[*store.RecordConflictError](err)
 	return conflict
+}
+
+// Keyed tells whether there is a key to encrypt with.
+func (v *Vault) Keyed() bool { return len(v.ring) > 0 }
+
+// Seal is a value encrypted for a name, under the first key: for what other parts of the control plane store by
+// themselves, under that name, in a table that Rotate knows. Errors: ErrNoKeys.
+func (v *Vault) Seal(name string, value []byte) ([]byte, error) {
+	if len(v.ring) == 0 {
+		return nil, ErrNoKeys
+	}
+	return json.Marshal(seal(v.ring[0], name, value, v.now().Unix()))
+}
+
+// Open is what Seal has encrypted for the name, and when. Errors: ErrNoKey, ErrAltered.
+func (v *Vault) Open(name string, text []byte) (value []byte, sealed time.Time, err error) {
+	e, err := parse(store.Record{Key: name, Value: text})
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	value, err = e.open(v.ring, name)
+	return value, time.Unix(e.Changed, 0).UTC(), err
 }
