@@ -43,6 +43,9 @@ func (t *recordTable) write(ctx context.Context, changes []store.RecordChange) (
 			return recordsOf(prepared), settled
 		}
 		if !sleep(ctx, backoff(failures, t.s.Backoff/10, t.s.BackoffMax)) {
+			if !doubt {
+				return nil, fmt.Errorf("gave up after %d attempts: %w", failures, err)
+			}
 			return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 	}
