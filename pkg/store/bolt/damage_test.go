@@ -36,6 +36,7 @@ func mutate(whole, orders []byte) []byte {
 type truth struct {
 	content []byte
 	states  [][]policy.Object
+	records []store.Record
 }
 
 func newTruth(t testing.TB) truth {
@@ -49,13 +50,17 @@ func newTruth(t testing.TB) truth {
 		}
 		tr.states = append(tr.states, objects)
 	}
+	var err error
+	if tr.records, err = s.Records(t.Context(), store.TableKeys); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return tr
 }
 
-// expect opens the damaged file: either it is refused and left as it is, or it holds the true head; each older state
+// expect opens the damaged file: either it is refused and left as it is, or it holds the true head and records; each older state
 // is true or refused, and writing on does not break it.
 func (tr truth) expect(t *testing.T, path string, damaged []byte) (opened bool) {
 	if err := os.WriteFile(path, damaged, 0o600); err != nil {
@@ -75,6 +80,9 @@ func (tr truth) expect(t *testing.T, path string, damaged []byte) (opened bool) 
 	rev, objects, err := s.Head(t.Context())
 	if d := cmp.Diff(tr.states[8], objects); err != nil || rev.Number != 8 || d != "" {
 		t.Fatalf("head %d, %v (-want +got):\n%s", rev.Number, err, d)
+	}
+	if records, err := s.Records(t.Context(), store.TableKeys); err != nil || !cmp.Equal(tr.records, records) {
+		t.Fatalf("records (-want +got), %v:\n%s", err, cmp.Diff(tr.records, records))
 	}
 	for n, want := range tr.states {
 		if _, got, err := s.At(t.Context(), uint64(n)); err == nil && !cmp.Equal(want, got) {

@@ -32,12 +32,26 @@ func child(path string) int {
 	}
 	head, _, err := s.Head(context.Background())
 	for err == nil {
+		if err = number(s, head.Number); err != nil {
+			break
+		}
 		if head, err = s.Commit(context.Background(), pushOn(head.Number)); err == nil {
 			fmt.Println(head.Number, head.Digest)
 		}
 	}
 	fmt.Fprintln(os.Stderr, err)
 	return 1
+}
+
+// number writes a record that says the number of the head, before the next push.
+func number(s *Store, head uint64) error {
+	was, err := s.Record(context.Background(), store.TableKeys, "head")
+	if err != nil && !errors.Is(err, store.ErrNoRecord) {
+		return err
+	}
+	r := store.Record{Key: "head", Value: fmt.Append(nil, head), Version: was.Version}
+	_, err = s.WriteRecords(context.Background(), store.TableKeys, store.RecordChange{Record: r})
+	return err
 }
 
 // pushOn is the change that the child makes on that head, the same each time: some objects come, some change, some go.
@@ -139,6 +153,10 @@ func expectAcknowledged(t *testing.T, path string, last acknowledged) acknowledg
 	head, _, err := s.Head(t.Context())
 	if err != nil || head.Number > last.number+1 {
 		t.Fatalf("head %d, acknowledged %d, %v", head.Number, last.number, err)
+	}
+	record, err := s.Record(t.Context(), store.TableKeys, "head")
+	if text := string(record.Value); err != nil || text != fmt.Sprint(last.number-1) && text != fmt.Sprint(last.number) {
+		t.Fatalf("the record before acknowledged revision %d says %q, %v", last.number, text, err)
 	}
 	retried, err := s.Commit(t.Context(), pushOn(last.number))
 	if err != nil || retried.Number != last.number+1 {

@@ -28,6 +28,7 @@ func sample(t testing.TB) (path string, content []byte) {
 			change.Set = append(change.Set, storetest.Object(fmt.Sprint("route-", i), n))
 		}
 		mustCommit(t, s, change)
+		mustWrite(t, s, fmt.Sprint("record-", n), strings.Repeat("v", 50*n))
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -43,6 +44,19 @@ func mustOpen(t testing.TB, path string) *Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// mustWrite makes a record, or gives it another value.
+func mustWrite(t testing.TB, s *Store, key, value string) {
+	t.Helper()
+	was, err := s.Record(t.Context(), store.TableKeys, key)
+	if err != nil && !errors.Is(err, store.ErrNoRecord) {
+		t.Fatal(err)
+	}
+	r := store.Record{Key: key, Value: []byte(value), Version: was.Version}
+	if _, err := s.WriteRecords(t.Context(), store.TableKeys, store.RecordChange{Record: r}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func mustCommit(t testing.TB, s *Store, change store.Change) {
