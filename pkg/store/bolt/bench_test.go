@@ -72,3 +72,18 @@ func BenchmarkOpen5000(b *testing.B) {
 		s = mustOpen(b, path)
 	}
 }
+
+func BenchmarkWriteRecordOf100000(b *testing.B) {
+	s := mustOpen(b, filepath.Join(b.TempDir(), "sluice.db"))
+	storetest.BenchWriteOne(b, s, s.WatchRecords(b.Context(), store.TableKeys))
+}
+
+func BenchmarkLoad100000Records(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "sluice.db")
+	s := mustOpen(b, path)
+	storetest.ManyRecords(b, s)
+	for b.Loop() {
+		s.Close()
+		s = mustOpen(b, path)
+	}
+}

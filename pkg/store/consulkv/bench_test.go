@@ -77,3 +77,48 @@ func BenchmarkFollowOneOf5000(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkWriteRecordOf100000(b *testing.B) {
+	s := mustOpen(b, config(b, agent.Start(b, agent.Options{})))
+	storetest.BenchWriteOne(b, s, nil)
+}
+
+// BenchmarkRecordAtAnotherReplica is from the beginning of a change at one replica until a watcher at another has it.
+func BenchmarkRecordAtAnotherReplica(b *testing.B) {
+	c := config(b, agent.Start(b, agent.Options{}))
+	one, two := mustOpen(b, c), mustOpen(b, c)
+	records := storetest.ManyRecords(b, one)
+	told := two.WatchRecords(b.Context(), store.TableKeys)
+	for batch := range told {
+		if batch.Reset && len(batch.Changes) == len(records) {
+			break
+		}
+	}
+	n := 0
+	for b.Loop() {
+		i := n * 7919 % len(records)
+		n++
+		made := mustWrite(b, one, store.RecordChange{Record: records[i]})
+		records[i] = made[0]
+		for batch := range told {
+			if batch.Changes[len(batch.Changes)-1].Version == made[0].Version {
+				break
+			}
+		}
+	}
+}
+
+func BenchmarkLoad100000Records(b *testing.B) {
+	c := config(b, agent.Start(b, agent.Options{}))
+	storetest.ManyRecords(b, mustOpen(b, c))
+	for b.Loop() {
+		s, err := Open(b.Context(), c)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if records := mustRecords(b, s); len(records) != 100_000 {
+			b.Fatal(len(records))
+		}
+		s.Close()
+	}
+}
