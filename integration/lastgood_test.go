@@ -196,15 +196,30 @@ func (h *host) get(path string, headers ...string) int {
 func (h *host) freeze() { _ = h.cmd.Process.Signal(syscall.SIGSTOP) }
 func (h *host) thaw()   { _ = h.cmd.Process.Signal(syscall.SIGCONT) }
 
-// TestLastGood_TokensWithoutIssuerAndControlPlane stops the control plane in each way, with the issuer gone for good, and
+// createKey makes an API key, as a person does.
+func (h *host) createKey(args ...string) string {
+	h.t.Helper()
+	cmd := exec.Command(h.binary, append([]string{"keys", "create", "--server", "http://" + h.admin}, args...)...)
+	cmd.Env = []string{"HOME=" + h.dir}
+	key, err := cmd.Output()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(key))
+}
+
+// TestLastGood_CredentialsWithoutIssuerAndControlPlane stops the control plane in each way, with the issuer gone for good, and
 // restarts Envoy and its agent.
-func TestLastGood_TokensWithoutIssuerAndControlPlane(t *testing.T) {
+func TestLastGood_CredentialsWithoutIssuerAndControlPlane(t *testing.T) {
 	idp, service := newIssuer(t), &echoHeaders{}
-	h := startHost(t, authPolicies(idp, gateway.Backend(t, service))["policy.yaml"])
+	h := startHost(t, authPolicies(idp, gateway.Backend(t, service))["policy.yaml"]+
+		"    - {name: key, match: /key, authenticate: {apiKey: x-api-key}, authorize: {permissions: [place_orders]}, to: echo}\n")
+	key, poor := h.createKey("--owner", "acme", "--permissions", "place_orders"), h.createKey("--owner", "other")
 	good, expired := idp.token(t), idp.token(t, "exp", time.Now().Add(-2*time.Minute).Unix())
 	check := func(t *testing.T) {
 		t.Helper()
 		gateway.Eventually(t, "a good token passes", func() bool { return h.get("/permission", bearer(good)...) == 200 })
+		gateway.Eventually(t, "a good key passes", func() bool { return h.get("/key", "x-api-key", key) == 200 })
 		for _, tt := range []struct {
 			name, path string
 			headers    []string
@@ -212,6 +227,7 @@ func TestLastGood_TokensWithoutIssuerAndControlPlane(t *testing.T) {
 		}{
 			{"none", "/permission", nil, 401}, {"cut", "/permission", bearer(good[:len(good)-9]), 401},
 			{"expired", "/permission", bearer(expired), 401}, {"without the permission", "/both", bearer(good), 403}, {"public", "/public/x", nil, 200},
+			{"no key", "/key", nil, 401}, {"a cut key", "/key", []string{"x-api-key", key[:len(key)-2]}, 401}, {"a key without the permission", "/key", []string{"x-api-key", poor}, 403},
 		} {
 			if got := h.get(tt.path, tt.headers...); got != tt.want {
 				t.Errorf("%s: %d, want %d", tt.name, got, tt.want)

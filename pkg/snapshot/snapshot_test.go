@@ -141,3 +141,15 @@ func one(t *testing.T, name string, m proto.Message) *snapshot.Table {
 	}
 	return snapshot.NewTable(map[string][]byte{name: body})
 }
+
+func TestChange(t *testing.T) {
+	before := snapshot.NewTable(map[string][]byte{"a": []byte("1"), "b": []byte("1"), "c": []byte("1")})
+	after := before.Change(map[string][]byte{"b": []byte("2"), "d": []byte("1")}, []string{"a", "x"})
+	want := snapshot.NewTable(map[string][]byte{"b": []byte("2"), "c": []byte("1"), "d": []byte("1")})
+	if after.Digest() != want.Digest() || before.Version("a") == "" {
+		t.Errorf("%v, and before %v", after.Names(), before.Names())
+	}
+	if first := (*snapshot.Table)(nil).Change(map[string][]byte{"a": []byte("1")}, nil); first.Len() != 1 {
+		t.Errorf("from nothing: %v", first.Names())
+	}
+}

@@ -17,8 +17,11 @@ type Outage struct {
 // metadataOutage is where the metadata of an agent's node has it.
 const metadataOutage = "sluice.outage"
 
-// mostOutageEnvoys bounds what an agent can tell.
-const mostOutageEnvoys = 100
+// What an agent can tell is bounded: so many Envoys, with ids of so many bytes.
+const (
+	mostOutageEnvoys = 100
+	longestOutageID  = 200
+)
 
 // Metadata is the outage as the metadata of an agent's node.
 func (o Outage) Metadata() *structpb.Struct {
@@ -47,7 +50,9 @@ func outageOf(metadata *structpb.Struct) *Outage {
 	o := &Outage{Since: since, Until: until}
 	envoys := fields["envoys"].GetListValue().GetValues()
 	for _, node := range envoys[:min(len(envoys), mostOutageEnvoys)] {
-		o.Envoys = append(o.Envoys, node.GetStringValue())
+		if id := node.GetStringValue(); len(id) <= longestOutageID {
+			o.Envoys = append(o.Envoys, id)
+		}
 	}
 	return o
 }
