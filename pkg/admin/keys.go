@@ -1,8 +1,8 @@
 package admin
 
 import (
-	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/pkg/apikey"
@@ -171,20 +171,20 @@ func (s *Server) key(r *http.Request) (any, error) {
 	return &KeyResult{keyOf(*found, time.Now())}, nil
 }
 
-func (a NewKeyRequest) auditObject() string { return "owner " + a.Owner }
+func (a NewKeyRequest) auditObject() string { return "owner " + harmless(a.Owner) }
 
 func (a NewKeyRequest) auditSays() string { return a.Who }
 
-func (k *IssuedKey) auditObject() string { return keyObject(k.ID) + " of " + k.Owner }
+func (k *IssuedKey) auditObject() string { return "API key " + k.ID + " of " + k.Owner }
 
-func (a RotateKeyRequest) auditObject() string { return keyObject(a.ID) }
+func (a RotateKeyRequest) auditObject() string { return "API key " + harmless(a.ID) }
 
-func (a KeyRequest) auditObject() string { return keyObject(a.ID) }
+func (a KeyRequest) auditObject() string { return "API key " + harmless(a.ID) }
 
-// keyObject names a key, unless somebody has given its text in the place of its id.
-func keyObject(id string) string {
-	if len(id) > 32 {
-		return "API key of no such id"
+// harmless is a name as the audit log may have it: not when somebody has given a secret in its place.
+func harmless(name string) string {
+	if strings.Contains(name, apikey.Prefix) || strings.Count(name, ".") == 2 && strings.HasPrefix(name, "ey") {
+		return "(a secret in the place of a name)"
 	}
-	return fmt.Sprintf("API key %s", id)
+	return name
 }

@@ -80,12 +80,7 @@ func (s *Server) revocations(r *http.Request) (any, error) {
 	return &Revocations{append([]revocation.Revocation{}, found...)}, nil
 }
 
-func (a RevokeRequest) auditObject() string {
-	if a.Kind == revocation.Key {
-		return keyObject(a.Value)
-	}
-	return string(a.Kind) + " " + a.Value
-}
+func (a RevokeRequest) auditObject() string { return string(a.Kind) + " " + harmless(a.Value) }
 
 func (a RevokeRequest) auditSays() string { return a.Who }
 
@@ -93,4 +88,4 @@ func (v *RevocationResult) auditObject() string {
 	return "revocation " + v.Revocation.ID + ": " + RevokeRequest{Kind: v.Revocation.Kind, Value: v.Revocation.Value}.auditObject()
 }
 
-func (a UndoRevocationRequest) auditObject() string { return "revocation " + a.ID }
+func (a UndoRevocationRequest) auditObject() string { return "revocation " + harmless(a.ID) }

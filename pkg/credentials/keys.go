@@ -13,7 +13,7 @@ import (
 )
 
 // ErrUnknown says that there is no key or revocation of an id.
-var ErrUnknown = errors.New("there is none")
+var ErrUnknown = errors.New("there is none of this id")
 
 // ErrInvalid says that something cannot be kept.
 var ErrInvalid = errors.New("invalid")
@@ -59,7 +59,7 @@ func (k *Keeper) ChangeKey(ctx context.Context, id string, change func(key *apik
 func (k *Keeper) readKey(ctx context.Context, id string) (store.Record, *apikey.Key, error) {
 	record, err := k.Records.Record(ctx, store.TableKeys, id)
 	if errors.Is(err, store.ErrNoRecord) || errors.Is(err, store.ErrInvalid) {
-		return record, nil, fmt.Errorf("%w: no API key has the id %q", ErrUnknown, id)
+		return record, nil, fmt.Errorf("API key %q: %w: sluice keys list shows the ids", id, ErrUnknown)
 	}
 	if err != nil {
 		return record, nil, err

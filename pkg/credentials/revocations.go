@@ -91,7 +91,7 @@ func (k *Keeper) revocations(ctx context.Context) (out []revocation.Revocation, 
 func (k *Keeper) Undo(ctx context.Context, id string) (*revocation.Revocation, error) {
 	record, err := k.Records.Record(ctx, store.TableRevocations, id)
 	if errors.Is(err, store.ErrNoRecord) || errors.Is(err, store.ErrInvalid) {
-		return nil, fmt.Errorf("%w: no revocation has the id %q", ErrUnknown, id)
+		return nil, fmt.Errorf("revocation %q: %w: sluice revoke list shows the ids", id, ErrUnknown)
 	}
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -52,6 +53,8 @@ func (r *Revocation) Check() error {
 		return fmt.Errorf("%q cannot be revoked: a subject, a token or a key can", r.Kind)
 	case r.Value == "":
 		return fmt.Errorf("which %s is revoked is not said", r.Kind)
+	case strings.Contains(r.Value, "slk_") || strings.HasPrefix(r.Value, "ey") && strings.Count(r.Value, ".") == 2:
+		return fmt.Errorf("that is a secret itself: name the %s by its name or id", r.Kind)
 	case len(r.Value) > maxText || len(r.Issuer) > maxText || len(r.Reason) > maxText:
 		return fmt.Errorf("a text is longer than %d bytes", maxText)
 	case r.Kind == Key && r.Issuer != "":
