@@ -187,7 +187,7 @@ func TestWhatIsRecordedOfSecrets(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	create := auditlog.Event{Who: "token secrets", Says: "anna@desk", Operation: "createKey", Object: "owner acme"}
-	done, disable := create, auditlog.Event{Who: "token secrets", Operation: "disableKey", Object: "API key of no such id"}
+	done, disable := create, auditlog.Event{Who: "token secrets", Operation: "disableKey", Object: "API key (a secret in the place of a name)"}
 	done.Object = "API key " + made.ID + " of acme"
 	failed := disable
 	failed.Reason = "not-found"
