@@ -233,6 +233,8 @@ func (m marker) mark(field string) Mark {
 		return Security
 	case "listeners":
 		return Drains
+	case "ca", "crl": // of a Certificate: whom it is believed, and what is believed no more
+		return Security
 	}
 	f, ok := m.features.Get(field)
 	switch {
@@ -251,14 +253,8 @@ func bearsOnSecurity(s feature.Stage) bool {
 	return s <= feature.StageRateLimit && s != feature.StageCompressor
 }
 
-// kindCertificate is the core's own kind that says whom a client's certificate is believed.
-const kindCertificate = "Certificate"
-
 // ownsSecurity tells whether all of a kind's documents bear on security.
 func (m marker) ownsSecurity(kind string) bool {
-	if kind == kindCertificate {
-		return true
-	}
 	for _, f := range m.features.All() {
 		k, ok := f.(feature.Kinds)
 		if !ok || !bearsOnSecurity(f.Info().Stage) {
