@@ -4,6 +4,7 @@
 //	go run ./examples/food-delivery              # orders on 9001 and 9002, inventory on 9011, ...
 //	go run ./examples/food-delivery -base 9500   # orders on 9501 and 9502, ...
 //	go run ./examples/food-delivery -base 0      # free ports, as printed
+//	go run ./examples/food-delivery -certificates certs   # makes certificates in a folder, and runs nothing
 //
 // Every answer names its instance in the header x-instance. An instance can be made sick, to see
 // what a gateway makes of it: POST /debug/fail?for=10s, /debug/slow?by=2s, /debug/stop on its port.
@@ -34,9 +35,12 @@ func main() {
 
 // run starts all instances, says where they listen and then "ready", and ends them when ctx does.
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
-	base, err := parseFlags(args, errOut)
+	base, certificates, err := parseFlags(args, errOut)
 	if err != nil {
 		return err
+	}
+	if certificates != "" {
+		return writeCertificates(certificates)
 	}
 	running, err := startAll(ctx, append(services(), identityProvider()), base)
 	if err != nil {
@@ -50,18 +54,19 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	return stopAll(running)
 }
 
-func parseFlags(args []string, errOut io.Writer) (int, error) {
+func parseFlags(args []string, errOut io.Writer) (base int, certificates string, err error) {
 	flags := flag.NewFlagSet("food-delivery", flag.ContinueOnError)
 	flags.SetOutput(errOut)
-	base := flags.Int("base", 9000, "port that the instances' ports are counted from; 0 takes free ports")
+	flags.IntVar(&base, "base", 9000, "port that the instances' ports are counted from; 0 takes free ports")
+	flags.StringVar(&certificates, "certificates", "", "run nothing: make certificates in this folder, for the gateway and for the payment provider")
 	if err := flags.Parse(args); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if flags.NArg() > 0 {
-		return 0, fmt.Errorf("unexpected argument %q: only -base is known", flags.Arg(0))
+		return 0, "", fmt.Errorf("unexpected argument %q: only -base and -certificates are known", flags.Arg(0))
 	}
-	if *base < 0 || *base > 65000 {
-		return 0, fmt.Errorf("-base %d: use 0, or a port up to 65000", *base)
+	if base < 0 || base > 65000 {
+		return 0, "", fmt.Errorf("-base %d: use 0, or a port up to 65000", base)
 	}
-	return *base, nil
+	return base, certificates, nil
 }

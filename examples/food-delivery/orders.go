@@ -56,7 +56,7 @@ func (o *orders) place(w http.ResponseWriter, r *http.Request) {
 			ETA:             time.Now().Add(40 * time.Minute).UTC().Truncate(time.Second),
 			Items:           wanted.Items,
 			DeliveryAddress: wanted.DeliveryAddress,
-			PlacedBy:        r.Header.Get("x-sluice-user"),
+			PlacedBy:        caller(r),
 		}
 	})
 	w.Header().Set("location", "/api/v1/orders/"+placed.ID)
@@ -76,18 +76,28 @@ func faultIn(items []lineItem) string {
 	return ""
 }
 
-// read finds an order by its id or by its reference.
+// read finds an order by its id or by its reference. To others than whoever placed it, it is not there.
 func (o *orders) read(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	number, err := strconv.Atoi(strings.TrimPrefix(id, "FD-"))
 	found, ok := o.placed.get(number)
-	if err != nil || !ok {
+	if err != nil || !ok || found.PlacedBy != caller(r) {
 		problem(w, http.StatusNotFound, "there is no order %q", id)
 		return
 	}
 	reply(w, http.StatusOK, found)
 }
 
-func (o *orders) list(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, map[string]any{"orders": o.placed.newest(50)})
+// list shows the caller's orders, the newest first.
+func (o *orders) list(w http.ResponseWriter, r *http.Request) {
+	mine := []order{}
+	for _, placed := range o.placed.newest(shelfSize) {
+		if len(mine) < 50 && placed.PlacedBy == caller(r) {
+			mine = append(mine, placed)
+		}
+	}
+	reply(w, http.StatusOK, map[string]any{"orders": mine})
 }
+
+// caller is who the gateway says is calling; "" behind one that does not ask.
+func caller(r *http.Request) string { return r.Header.Get("x-sluice-user") }

@@ -137,3 +137,34 @@ func TestShelfDropsTheOldest(t *testing.T) {
 		t.Errorf("a key outlived its entry: added %v, %d keys, %d numbers", added, len(s.byKey), len(s.keys))
 	}
 }
+
+func TestOrdersAreTheirCustomersOwn(t *testing.T) {
+	h := newOrders().routes()
+	ask(t, h, "POST", "/api/v1/orders", `{"items": [{"sku": "tiramisu", "quantity": 1}]}`, "x-sluice-user", "alice")
+	for _, c := range []struct {
+		user   string
+		status int
+		listed int
+	}{{"alice", 200, 1}, {"bob", 404, 0}, {"", 404, 0}} {
+		if got, _ := ask(t, h, "GET", "/api/v1/orders/1", "", "x-sluice-user", c.user); got.StatusCode != c.status {
+			t.Errorf("%q reads alice's order: %d, want %d", c.user, got.StatusCode, c.status)
+		}
+		if _, body := ask(t, h, "GET", "/api/v1/orders", "", "x-sluice-user", c.user); len(body["orders"].([]any)) != c.listed {
+			t.Errorf("%q sees %v, want %d orders", c.user, body["orders"], c.listed)
+		}
+	}
+}
+
+func TestPaymentsAreSettledByTheirProvider(t *testing.T) {
+	h := newPayments().routes()
+	ask(t, h, "POST", "/api/v1/payments", `{"orderId": "1", "cents": 1900}`, "idempotency-key", "a")
+	for _, c := range []struct {
+		id     string
+		status int
+	}{{"1", 200}, {"2", 404}, {"x", 404}} {
+		got, body := ask(t, h, "POST", "/api/v1/payments/"+c.id+"/settled", "", "x-sluice-user", "provider")
+		if got.StatusCode != c.status || c.status == 200 && (body["status"] != "settled" || body["settled_by"] != "provider") {
+			t.Errorf("payment %s: %d %v, want %d", c.id, got.StatusCode, body, c.status)
+		}
+	}
+}

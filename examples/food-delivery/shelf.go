@@ -59,6 +59,15 @@ func (s *shelf[T]) get(number int) (entry T, ok bool) {
 	return s.entries[at], true
 }
 
+// set puts another entry in the place of one; where there is none any more, it does nothing.
+func (s *shelf[T]) set(number int, entry T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := number - s.dropped - 1; at >= 0 && at < len(s.entries) {
+		s.entries[at] = entry
+	}
+}
+
 // newest returns up to n entries, the latest first.
 func (s *shelf[T]) newest(n int) []T {
 	s.mu.Lock()
