@@ -5,7 +5,7 @@ GO ?= go
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build run run-consul test bench soak fuzz fmt lint golden generate clean
+.PHONY: help tools build run run-consul run-secure test bench soak fuzz fmt lint golden generate clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ run: ## run the food-delivery example: gateway and backends, until Ctrl-C
 
 run-consul: ## the same, its services registered in a Consul agent
 	@scripts/run.sh consul
+
+run-secure: ## the same, with TLS, and a client certificate for the payment provider
+	@scripts/run.sh secure
 
 test: ## run every test, and say what each part took
 	@scripts/test.sh
