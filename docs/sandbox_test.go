@@ -194,11 +194,11 @@ func (s *sandbox) run(line string) string {
 	return strings.ReplaceAll(s.there(string(out)), s.dir+"/", "")
 }
 
-// startExample is what make run does: the backends, and sluice dev on a copy of the example.
+// startExample is what make run does: the backends, and sluice dev on a copy of the example. Its variants lie beside it.
 func (s *sandbox) startExample() {
 	s.t.Helper()
 	s.startBackends()
-	files, err := filepath.Glob("../examples/food-delivery/*.yaml")
+	files, err := filepath.Glob("../examples/food-delivery*/*.yaml")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func (s *sandbox) startExample() {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.write("examples/food-delivery/"+filepath.Base(file), string(text))
+		s.write(strings.TrimPrefix(filepath.ToSlash(file), "../"), string(text))
 	}
 	s.start("sluice dev examples/food-delivery")
 }
