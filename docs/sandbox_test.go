@@ -248,6 +248,9 @@ func (s *sandbox) start(line string) {
 		address = "http://127.0.0.1:" + s.ports["8500"] + "/v1/catalog/nodes"
 	}
 	s.await(line, out, func() bool { return answers(address) })
+	if strings.HasPrefix(line, "envoy") { // so that an apply after it does not come first
+		s.await(line, out, func() bool { return !strings.Contains(s.run("sluice envoys"), "no Envoy has connected") })
+	}
 	if strings.HasPrefix(line, "sluice dev") {
 		s.await(line, out, func() bool { return strings.Contains(out.String(), "listening:") })
 	}

@@ -129,7 +129,7 @@ func TestServe_OverMutualTLS(t *testing.T) {
 	w.run("apply", "-f", "p").wants(t, 0, "no Envoy is connected")
 
 	agent := w.with("SLUICE_CERT=e1.crt", "SLUICE_KEY=e1.key", "SLUICE_CA=ca/ca.crt", "SLUICE_SERVER_NAME=sluice.internal").
-		start("agent", "--gateway", "edge", "--xds", here(xds), "--listen-agent", here(freePort(t)), "--listen-metrics", here(freePort(t)), "--listen-xds", "none", "--copy", "agent.copy")
+		start("agent", "--gateway", "edge", "--xds", here(xds), "--listen-agent", here(freePort(t)), "--listen-metrics", here(freePort(t)), "--listen-agent-xds", "none", "--copy", "agent.copy")
 	agent.await(0, "following")
 	tls := envoy.TLS{
 		CA: filepath.Join(w.dir, "ca/ca.crt"), Certificate: filepath.Join(w.dir, "e1.crt"), Key: filepath.Join(w.dir, "e1.key"), ServerName: "sluice.internal",
