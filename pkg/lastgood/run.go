@@ -14,7 +14,7 @@ const (
 	firstPause, mostPause = 500 * time.Millisecond, 30 * time.Second
 	// emptyPause is that while there is nothing to serve, and so nothing to stay for.
 	emptyPause = time.Second
-	tick                  = 250 * time.Millisecond
+	tick       = 250 * time.Millisecond
 	// between is how long the copy on disk lies at least before it is written again.
 	between = time.Second
 )
