@@ -18,9 +18,13 @@ type lingering struct {
 	until   time.Time
 }
 
-// addNative adds the configs of filters that decide by themselves, with the keys of the moment.
+// addNative adds the configs of filters that decide by themselves, with the keys of the moment: for the routes of a build,
+// and for those that it replaces.
 func (c *Controller) addNative(out feature.Resources, gateway string, b *Build) error {
 	blocks := b.native[gateway]
+	if serving := c.serving.Load(); serving != nil {
+		blocks = blocks.And(serving.native[gateway])
+	}
 	now := time.Now()
 	for _, l := range c.lingering {
 		if l.gateway == gateway && now.Before(l.until) {

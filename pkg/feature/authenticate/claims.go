@@ -71,6 +71,9 @@ func scalar(v any) (string, bool) {
 func words(v any) []string {
 	switch v := v.(type) {
 	case string:
+		if v == "" {
+			return nil
+		}
 		return strings.Fields(v)
 	case []any:
 		out := []string{}
