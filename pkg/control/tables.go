@@ -31,11 +31,16 @@ func (c *Controller) FollowTables(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.Tables.Changed():
-			c.amend(func(g *model.Gateway, was *snapshot.Snapshot) (*snapshot.Snapshot, error) {
-				return c.withTables(was, g), nil
-			})
+			c.publishTables()
 		}
 	}
+}
+
+// publishTables publishes the tables of the moment.
+func (c *Controller) publishTables() {
+	c.amend(func(g *model.Gateway, was *snapshot.Snapshot) (*snapshot.Snapshot, error) {
+		return c.withTables(was, g), nil
+	})
 }
 
 // tablesOf are the tables that a gateway's agents need, by the name under which they ask for them.
