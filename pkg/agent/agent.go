@@ -156,6 +156,10 @@ func (h *Holder) release(gateway string, k key, now time.Time) {
 	next.by = maps.Clone(e.by)
 	delete(next.by, gateway)
 	if len(next.by) == 0 {
+		if k.typeURL == feature.DataType && feature.IsPart(k.name) {
+			delete(h.entries, k) // it would let pass what may have been revoked since
+			return
+		}
 		next.unused = now
 	}
 	h.entries[k] = &next

@@ -68,6 +68,31 @@ func TestHolder_HoldsWhatIsNamedAndAWhileLonger(t *testing.T) {
 	}
 }
 
+func TestHolder_ForgetsPartsOfTablesAtOnce(t *testing.T) {
+	h := agent.NewHolder(feature.NewSet(lock{}))
+	part := agent.Resource{Type: feature.DataType, Name: feature.PartName("lock/table", 3), Body: []byte("part")}
+	other := agent.Resource{Type: feature.DataType, Name: "lock/a", Body: []byte("a")}
+	for _, gateway := range []string{"edge", "inside"} {
+		if err := h.Change(gateway, []agent.Resource{part, other}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, gateway := range []string{"edge", "inside"} {
+		if h.Data(part.Name) == nil {
+			t.Error("it is forgotten while a gateway names it")
+		}
+		if err := h.Change(gateway, nil, []agent.Resource{part, other}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h.Data(part.Name) != nil {
+		t.Error("what may have been revoked since is still held")
+	}
+	if h.Data(other.Name) == nil {
+		t.Error("an Envoy that is a switch of routes behind has no data")
+	}
+}
+
 func TestHolder_WaitsForAPolicyThatIsOnItsWay(t *testing.T) {
 	h, p := agent.NewHolder(feature.NewSet(lock{})), policyOf(t, 403)
 	got := make(chan bool, 1)

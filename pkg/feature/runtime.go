@@ -158,8 +158,18 @@ func strictJSON(body []byte, into any) error {
 // PartName is the name of a part of a table, of which the control plane keeps several.
 func PartName(table string, part int) string {
 	const hex = "0123456789abcdef"
-	return table + "/" + string([]byte{hex[part>>8&15], hex[part>>4&15], hex[part&15]})
+	return table + partMark + string([]byte{hex[part>>8&15], hex[part>>4&15], hex[part&15]})
 }
+
+// PartPrefix is what the names of a table's parts start with, and no others.
+func PartPrefix(table string) string { return table + partMark }
+
+// IsPart tells whether data of a name is a part of a table. Such data grants something: what an agent is no longer sent it
+// is to forget at once.
+func IsPart(name string) bool { return strings.Contains(name, partMark) }
+
+// partMark stands in no other name.
+const partMark = "#"
 
 // Wrap is the wire form of a resource for agents.
 func Wrap(body []byte) ([]byte, error) { return Marshal(wrapperspb.Bytes(body)) }

@@ -43,9 +43,9 @@ func (Feature) ParseData(name string, body []byte) (any, error) {
 		return newIntrospector(body)
 	case strings.HasPrefix(name, basicData):
 		return parsePasswords(body)
-	case strings.HasPrefix(name, keyData+"/"):
+	case strings.HasPrefix(name, feature.PartPrefix(keyData)):
 		return apikey.Unpack(body)
-	case strings.HasPrefix(name, revocationData+"/"):
+	case strings.HasPrefix(name, feature.PartPrefix(revocationData)):
 		return revocation.Unpack(body)
 	}
 	return nil, fmt.Errorf("%q is not data of this version", name)
