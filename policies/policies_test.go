@@ -2,14 +2,22 @@
 package policies
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/sluice-gateway/sluice/integration/gateway"
+	"github.com/sluice-gateway/sluice/pkg/apikey"
 	"github.com/sluice-gateway/sluice/pkg/feature/all"
 	"github.com/sluice-gateway/sluice/pkg/featuretest"
 )
@@ -26,6 +34,10 @@ func users() map[string]string {
 			route + "spec: {match: /*, to: resilient}\n",
 		"public-api.yaml": edge + "spec: {listeners: [{name: http, port: 8080}]}\n" + service +
 			route + "spec: {hosts: [api.example.com], use: [public-api], rules: [{match: GET /things, to: backend}]}\n",
+		"signed-in-api.yaml": edge + "spec: {listeners: [{name: http, port: 8080}]}\n" + service + route + "spec:\n  use: [signed-in-api]\n  rules:\n" +
+			"    - {match: GET /things, to: backend}\n    - {match: POST /things, authorize: {permissions: [write_things]}, to: backend}\n",
+		"partner-api.yaml": edge + "spec: {listeners: [{name: http, port: 8080}]}\n" + service +
+			route + "spec: {use: [partner-api], rules: [{match: POST /deliveries, to: backend}]}\n",
 	}
 }
 
@@ -159,5 +171,67 @@ func TestPublicAPI(t *testing.T) {
 	var problem struct{ Status int }
 	if err := json.Unmarshal([]byte(body), &problem); err != nil || status != http.StatusMethodNotAllowed || problem.Status != status {
 		t.Errorf("DELETE: %d %q (%v), want 405 and a problem", status, body, err)
+	}
+}
+
+func TestPartnerAPI(t *testing.T) {
+	g := gateway.Start(t, map[string]string{
+		"partner-api.yaml": read(t, "partner-api.yaml"),
+		"service.yaml":     service("backend", gateway.Echo(t, "a")),
+		"route.yaml":       route("  use: [partner-api]\n  to: backend\n"),
+	}, gateway.WithAgent(&gateway.Agent{}))
+	made := func(scope string) string {
+		_, text, err := g.Callers.CreateKey(t.Context(), apikey.Key{Owner: "acme", Scopes: []string{scope}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for _, c := range []struct {
+		name, key string
+		want      int
+	}{{"for partners", made("partner"), http.StatusOK}, {"for something else", made("else"), http.StatusForbidden}, {"none", "", http.StatusUnauthorized}} {
+		gateway.Eventually(t, fmt.Sprintf("a key, %s, is answered %d", c.name, c.want), func() bool {
+			status, _, _ := g.Get("/", "x-api-key", c.key)
+			return status == c.want
+		})
+	}
+}
+
+func TestSignedInAPI(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := fmt.Sprintf(`{"keys": [{"kty": "RSA", "kid": "a", "alg": "RS256", "n": "%s", "e": "AQAB"}]}`, base64.RawURLEncoding.EncodeToString(private.N.Bytes()))
+	g := gateway.Start(t, map[string]string{
+		"signed-in-api.yaml": strings.Replace(read(t, "signed-in-api.yaml"), "discovery: https://idp.example.com ", "jwks: {inline: '"+public+"'} ", 1),
+		"service.yaml":       service("backend", gateway.Echo(t, "a")),
+		"route.yaml": "apiVersion: sluice/v1\nkind: Route\nmetadata: {name: api}\nspec:\n  use: [signed-in-api]\n  rules:\n" +
+			"    - {name: read, match: GET /things, to: backend}\n    - {name: admin, match: GET /admin, authorize: {permissions: [admin]}, to: backend}\n",
+	}, gateway.WithAgent(&gateway.Agent{}))
+	token := func(claims jwt.MapClaims) string {
+		claims["iss"], claims["exp"] = "https://idp.example.com", time.Now().Add(time.Hour).Unix()
+		unsigned := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
+		unsigned.Header["kid"] = "a"
+		text, err := unsigned.SignedString(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	user, admin := token(jwt.MapClaims{"sub": "ann", "aud": "api.example.com"}), token(jwt.MapClaims{"sub": "ann", "aud": "api.example.com", "permissions": []string{"admin"}})
+	for _, c := range []struct {
+		name, path, token string
+		want              int
+	}{
+		{"nobody", "/things", "", http.StatusUnauthorized}, {"somebody", "/things", user, http.StatusOK},
+		{"somebody of another API", "/things", token(jwt.MapClaims{"sub": "ann", "aud": "other"}), http.StatusUnauthorized},
+		{"who may not", "/admin", user, http.StatusForbidden}, {"who may", "/admin", admin, http.StatusOK},
+	} {
+		gateway.Eventually(t, fmt.Sprintf("%s is answered %d", c.name, c.want), func() bool {
+			status, _, _ := g.Get(c.path, "authorization", "Bearer "+c.token)
+			return status == c.want
+		})
 	}
 }
