@@ -92,6 +92,22 @@ func anchors(text string) map[string]bool {
 	return out
 }
 
+func TestEveryTaskIsListed(t *testing.T) {
+	list, err := os.ReadFile("tasks/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("tasks/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != "README.md" && !strings.Contains(string(list), "]("+name+")") {
+			t.Errorf("docs/tasks/README.md does not lead to %s", name)
+		}
+	}
+}
+
 var (
 	mention = regexp.MustCompile("`sluice ([a-z-]+)([^`\n]*)`|(?m:^sluice ([a-z-]+)(.*)$)")
 	flag    = regexp.MustCompile(`--[a-z-]+`)

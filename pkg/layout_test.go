@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -92,6 +93,22 @@ func TestDocs_EachPackageIntroducesItselfOnce(t *testing.T) {
 	for folder, n := range comments {
 		if n != 1 {
 			t.Errorf("package %s has %d package comments", folder, n)
+		}
+	}
+}
+
+// TestArchitecture_ShowsEveryPackage holds ARCHITECTURE.md to the table above.
+func TestArchitecture_ShowsEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range allowed {
+		if shown := strings.Contains(string(text), "`"+name) || strings.Contains(string(text), "`pkg/"+name); !shown {
+			t.Errorf("ARCHITECTURE.md says nothing of pkg/%s", name)
+		}
+		if info, err := os.Stat(name); err != nil || !info.IsDir() {
+			t.Errorf("the table has a row for %s, which is no package (%v)", name, err)
 		}
 	}
 }
