@@ -327,7 +327,8 @@ func (k *Keeper) load() {
 	}
 }
 
-// save writes all that is good to the file, whole or not at all.
+// save writes all that is good and was fetched to the file, whole or not at all. What is kept on this machine or in the
+// store may be secret: it stays where it is.
 func (k *Keeper) save() {
 	if k.cfg.File == "" {
 		return
@@ -335,7 +336,7 @@ func (k *Keeper) save() {
 	all := map[string]savedItem{}
 	k.mu.Lock()
 	for name, i := range k.items {
-		if i.body != nil {
+		if i.body != nil && i.source.IsFetched() {
 			all[name] = savedItem{i.source, i.body}
 		}
 	}

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -135,5 +136,69 @@ func TestDiscover_TakesOnlyTheIssuersOwnDocument(t *testing.T) {
 	issuer = "https://evil.example"
 	if _, err := discover(t.Context(), fetch.NewClient(), s.URL); err == nil {
 		t.Error("another issuer's document was taken")
+	}
+}
+
+// oneSecret is a store with one secret.
+type oneSecret struct {
+	value   atomic.Value
+	changed chan struct{}
+}
+
+func (o *oneSecret) Get(_ context.Context, name string) ([]byte, error) {
+	if name != "there" {
+		return nil, errors.New("no such secret")
+	}
+	return []byte(o.value.Load().(string)), nil
+}
+
+func (o *oneSecret) Watch(context.Context) <-chan struct{} { return o.changed }
+
+// TestKeeper_SecretsOfTheStore takes a value from the store, and the next one when it is told of it; neither is ever
+// saved beside the store, and nor is what is in a file or a variable.
+func TestKeeper_SecretsOfTheStore(t *testing.T) {
+	dir := t.TempDir()
+	local := filepath.Join(dir, "local")
+	if err := os.WriteFile(local, []byte("good local"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("good fetched")) }))
+	defer s.Close()
+	o := &oneSecret{changed: make(chan struct{}, 1)}
+	o.value.Store("good secret 1")
+	file := filepath.Join(dir, "keys")
+	k := New(Config{Check: check, Log: slog.New(slog.DiscardHandler), File: file, Refresh: time.Hour, Secrets: o})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- k.Run(ctx) }()
+	k.Want([]model.Data{{Name: "f/a", Secret: "there"}, {Name: "f/b", Secret: "gone"}, {Name: "f/c", File: local}, {Name: "f/d", URL: s.URL}})
+	await(t, k)
+	for name, want := range map[string]string{"f/a": "good secret 1", "f/b": "", "f/c": "good local", "f/d": "good fetched"} {
+		if got, _ := k.Get(name); string(got) != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	o.value.Store("good secret 2")
+	o.changed <- struct{}{}
+	for deadline := time.After(patience); ; {
+		if got, _ := k.Get("f/a"); string(got) == "good secret 2" {
+			break
+		}
+		select {
+		case <-k.Changed():
+		case <-deadline:
+			t.Fatal("the new value was never taken")
+		}
+	}
+	cancel()
+	<-done
+	var saved savedFile
+	text, err := os.ReadFile(file)
+	if err != nil || json.Unmarshal(text, &saved) != nil {
+		t.Fatalf("saved %s, %v", text, err)
+	}
+	var items map[string]savedItem
+	if err := json.Unmarshal(saved.Items, &items); err != nil || len(items) != 1 || string(items["f/d"].Body) != "good fetched" {
+		t.Errorf("saved %+v, %v", items, err)
 	}
 }

@@ -187,6 +187,9 @@ type Data struct {
 	Table Table
 }
 
+// IsFetched tells whether it comes from elsewhere, by URL: everybody can have it there, and it may be away.
+func (d Data) IsFetched() bool { return d.URL != "" || d.Discovery != "" }
+
 // Table names a table that the control plane keeps itself.
 type Table string
 
