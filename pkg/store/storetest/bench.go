@@ -11,16 +11,17 @@ import (
 const (
 	manyRecords = 100_000
 	recordBytes = 300
+	atOnce      = 10_000
 )
 
-// ManyRecords writes 100,000 records of 300 bytes, 1,000 at a time, and returns them.
+// ManyRecords writes 100,000 records of 300 bytes, 10,000 at a time, and returns them.
 func ManyRecords(b *testing.B, s store.Store) []store.Record {
 	b.Helper()
 	var out []store.Record
 	random := rand.NewChaCha8([32]byte{1})
-	for from := 0; from < manyRecords; from += 1000 {
+	for from := 0; from < manyRecords; from += atOnce {
 		var changes []store.RecordChange
-		for i := range 1000 {
+		for i := range atOnce {
 			value := make([]byte, recordBytes)
 			_, _ = random.Read(value)
 			changes = append(changes, store.RecordChange{Record: store.Record{Key: fmt.Sprintf("key-%06d", from+i), Value: value}})
