@@ -87,7 +87,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"a plan and files", []string{"apply", "--plan", "x", "-f", "policies"}, "plan"},
 		{"a folder for dev", []string{"dev", "policies/a.yaml"}, "is no folder"},
 		{"a log level", []string{"serve", "--log-level", "loud"}, "is not one of debug"},
-		{"an open door", []string{"serve", "--store", "s.db", "--listen-admin", "0.0.0.0:18080"}, "callers do not have to prove themselves"},
+		{"an open door", []string{"serve", "--store", "s.db", "--listen-xds", "127.0.0.1:0", "--listen-admin", "0.0.0.0:18080"}, "callers do not have to prove themselves"},
 		{"a store in no folder", []string{"serve", "--store", "none/s.db"}, "make the folder first"},
 		{"an Envoy that is not there", []string{"validate", "-f", "policies", "--envoy", "none"}, "--envoy: "},
 	} {
