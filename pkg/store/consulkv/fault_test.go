@@ -125,7 +125,7 @@ func TestReplica_AgentAway(t *testing.T) {
 		t.Errorf("head %d, %d objects, %v", head.Number, len(objects), err)
 	}
 	agent.Until(t, 10*time.Second, "the replica says that it follows nothing", func() bool { return errors.Is(s.Err(), store.ErrUnavailable) })
-	waiting, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	waiting, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if _, err := Open(waiting, c); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("open without an agent: %v", err)
