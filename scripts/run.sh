@@ -86,6 +86,7 @@ callers() {
   echo "authorization: Bearer \$(curl -sX POST '127.0.0.1:9049/token?user=alice')" > bin/alice
   $order -H @bin/alice     # bob may not: 403
   curl -i $gateway/api/v1/orders/1 -H @bin/alice
+  bin/sluice revoke --subject alice     # then ask again; \`bin/sluice revoke list\` and \`undo\` let her in
 
 A courier's program comes with an API key:
 
