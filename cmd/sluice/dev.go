@@ -40,7 +40,7 @@ func newDevCommand(a *app) *cobra.Command {
 		Short: "Run a gateway on a folder of policies, and follow it",
 		Long: `Runs the control plane and an Envoy on a folder of policies. A good edit is live at once; a bad one is shown, and what was
 good last goes on serving. Ctrl-C ends everything. The folder is the truth: apply, delete and rollback are refused, all
-that only reads works.`,
+that only reads works. So do sluice keys, revoke and secrets, but what they make is kept in memory, and ends with this.`,
 		Example: `  sluice dev examples/food-delivery
   sluice dev policies --public --envoy /usr/local/bin/envoy`,
 		Args: exactArgs("FOLDER"),
@@ -92,16 +92,17 @@ func dev(ctx context.Context, a *app, o devOptions, folder string) error {
 	if err != nil {
 		return err
 	}
+	held := vault.New(kept, key)
 	s, err := a.newSite(d, siteConfig{
 		store: kept, judge: judge.Prover, log: log, loopback: !o.public, readOnly: devReadOnly, consul: catalog, agent: own,
-		vault: vault.New(kept, key), obtained: untrusted{},
+		vault: held, obtained: untrusted{},
 	})
 	if err != nil {
 		return errors.Join(err, d.close())
 	}
 	envoys.agent = o.agentAt
 	g, ctx := errgroup.WithContext(ctx)
-	f := &follower{app: a, folder: folder, site: s, fleet: envoys}
+	f := &follower{app: a, folder: folder, site: s, fleet: envoys, secrets: held}
 	envoys.servers, envoys.failed = []string{addressOf(d.xds)}, make(chan error, 1)
 	g.Go(func() error { return s.run(ctx) })
 	g.Go(func() error { return f.follow(ctx) })
@@ -147,9 +148,10 @@ func (a *app) devEnvoy(ctx context.Context, o devOptions) (prover, *fleet, error
 // follower keeps what is served like the folder.
 type follower struct {
 	*app
-	folder string
-	site   *site
-	fleet  *fleet
+	folder  string
+	site    *site
+	fleet   *fleet
+	secrets *vault.Vault
 
 	seen   bool   // something was served
 	wrong  string // what was shown to be wrong last
@@ -162,6 +164,7 @@ func (f *follower) follow(ctx context.Context) (err error) {
 	changes := source.Watch(ctx, f.folder, func(err error) {
 		fmt.Fprintf(f.stderr, "the folder cannot be watched (%v): it is read once a second\n", err)
 	})
+	secrets := f.secrets.Watch(ctx)
 	for {
 		if err := f.read(ctx); err != nil {
 			return err
@@ -174,6 +177,10 @@ func (f *follower) follow(ctx context.Context) (err error) {
 		case _, open := <-changes:
 			if !open {
 				return nil
+			}
+		case <-secrets: // what was missing may be there now; what was there is followed as it is
+			if f.wrong == "" {
+				continue
 			}
 		}
 	}

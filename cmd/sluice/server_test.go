@@ -250,6 +250,25 @@ func TestDevStartsOnABadFolder(t *testing.T) {
 	}
 }
 
+func TestDevKeepsKeysRevocationsAndSecrets(t *testing.T) {
+	w := newWorld(t)
+	w.run("certs", "init", "--dir", "authority").wants(t, 0)
+	w.write("p/a.yaml", policies(freePort(t), "hello")+"---\napiVersion: sluice/v1\nkind: Certificate\nmetadata: {name: partners}\nspec: {ca: {secret: partners}}\n")
+	admin := "unix:" + filepath.Join(t.TempDir(), "admin.sock")
+	p := w.start("dev", "p", "--no-envoy", "--listen-xds", "127.0.0.1:0", "--listen-admin", admin)
+	at := p.await(0, `secret "partners": there is no such secret`)
+	at = p.await(at, "nothing is served yet")
+	asking := w.with("SLUICE_SERVER=" + admin)
+	asking.run("secrets", "set", "partners", "--file", "authority/ca.crt").wants(t, 0, "secret partners is set")
+	p.await(at, "revision 1 live") // without an edit
+	asking.run("keys", "create", "--owner", "acme").wants(t, 0, "of acme")
+	asking.run("keys", "list").wants(t, 0, "acme", "active")
+	asking.run("revoke", "--subject", "alice").wants(t, 0, "alice")
+	if code := p.interrupt(); code != 0 {
+		t.Errorf("dev ends with %d", code)
+	}
+}
+
 func TestAdminAnswersOnlyToItsOwnNames(t *testing.T) {
 	w := newWorld(t)
 	port := freePort(t)
