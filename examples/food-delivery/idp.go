@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
+	"fmt"
+	"io"
 	"math/big"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -18,6 +22,7 @@ const (
 	idpIssuer   = "https://idp.food.example"
 	idpAudience = "food-api"
 	idpLifetime = time.Hour
+	idpPort     = 49 // counted from the base
 )
 
 // idp is a small identity provider: it signs real tokens for the users of the demonstration, who need no password.
@@ -56,7 +61,7 @@ func identityProvider() service {
 	mux.HandleFunc("POST /authorize", i.authorize)
 	mux.HandleFunc("POST /oauth2/token", i.exchange)
 	mux.HandleFunc("/", notFound)
-	return service{"idp", []int{49}, mux}
+	return service{"idp", []int{idpPort}, mux}
 }
 
 // current is the keys, of which there is at least one. The caller locks.
@@ -136,4 +141,25 @@ func (i *idp) rotate(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	reply(w, http.StatusOK, map[string]string{"signsWith": i.keys[len(i.keys)-1].id})
+}
+
+// printToken prints a token for a user of the identity provider at an address.
+func printToken(ctx context.Context, address, user string, out io.Writer) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/token?user="+url.QueryEscape(user), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return fmt.Errorf("%w (is the example running?)", err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("no token for %q: %s", user, text)
+	}
+	if err == nil {
+		_, err = out.Write(text)
+	}
+	return err
 }

@@ -172,3 +172,14 @@ func TestIdentityProvider_SignsTokensForThoseItKnows(t *testing.T) {
 		}
 	}
 }
+
+func TestIdentityProvider_TokensArePrinted(t *testing.T) {
+	address := strings.TrimPrefix(start(t)["idp-1"], "http://")
+	var out bytes.Buffer
+	if err := printToken(t.Context(), address, "alice", &out); err != nil || strings.Count(out.String(), ".") != 2 {
+		t.Errorf("alice's token: %q (%v)", out.String(), err)
+	}
+	if err := printToken(t.Context(), address, "mallory", &out); err == nil || !strings.Contains(err.Error(), "alice and bob are known") {
+		t.Errorf("mallory's token: %v", err)
+	}
+}
