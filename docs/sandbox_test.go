@@ -202,7 +202,11 @@ func (s *sandbox) startExample() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for _, file := range files {
+	starters, err := filepath.Glob("../policies/*.yaml") // so that no page writes where the repository has something
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, file := range append(files, starters...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			s.t.Fatal(err)
