@@ -87,6 +87,6 @@ func scenarios() []scenario {
 		s := site{rules: rules, own: true}
 		all = append(all, scenario{fmt.Sprintf("cost/%d", rules), func(ctx context.Context, b *bench) error { return cost(ctx, b, s) }})
 	}
-	all = append(all, scenario{"traffic", traffic}, scenario{"auth", auth}, scenario{"fleet", fleet})
+	all = append(all, scenario{"traffic", traffic}, scenario{"handler", handler}, scenario{"auth", auth}, scenario{"fleet", fleet})
 	return append(all, consulScenarios()...)
 }
