@@ -3,11 +3,13 @@ package integration
 import (
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
-// faultProxy stands between a control plane and an agent.
+// faultProxy stands between two that talk: a control plane and an agent of Consul's, or Envoy and an agent of ours.
 type faultProxy struct {
 	address string
 	backend string
@@ -19,12 +21,17 @@ type faultProxy struct {
 
 type proxyMode int
 
+// delay is how late what delays passes on is.
+const delay = 500 * time.Millisecond
+
 const (
 	passes proxyMode = iota
 	// swallows takes connections and bytes, and never answers: a network that drops everything.
 	swallows
 	// breaks resets every connection.
 	breaks
+	// delays passes everything on, late.
+	delays
 )
 
 // startProxy listens until the test ends.
@@ -87,7 +94,11 @@ func (p *faultProxy) serve(client net.Conn) {
 	if !p.keep(client) {
 		return
 	}
-	server, err := net.Dial("tcp", p.backend)
+	network := "tcp"
+	if strings.HasPrefix(p.backend, "/") {
+		network = "unix"
+	}
+	server, err := net.Dial(network, p.backend)
 	if err != nil {
 		return
 	}
@@ -106,6 +117,9 @@ func (p *faultProxy) copy(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		if p.is(delays) {
+			time.Sleep(delay)
+		}
 		if !p.is(swallows) {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return

@@ -22,6 +22,10 @@ type Agent struct {
 	Socket string
 	// File is where it keeps its last good copy.
 	File string
+	// Front, when set, gives the address that Envoy asks at instead, host:port: of something before the socket.
+	Front func(socket string) string
+	// Most is how many requests are decided on at once; 0 means the agent's default.
+	Most int
 	// Server is the one that runs, or ran last.
 	Server *extauthz.Server
 
@@ -56,7 +60,7 @@ func (a *Agent) Start() {
 	if err := client.Load(); err != nil {
 		a.t.Fatal(err)
 	}
-	a.Server = extauthz.New(holder, log, 0)
+	a.Server = extauthz.New(holder, log, a.Most)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
 	go func() { done <- client.Run(ctx) }()
@@ -79,6 +83,14 @@ func (a *Agent) Start() {
 
 // Stop ends it, as a crash would: nothing listens any more.
 func (a *Agent) Stop() { a.stop() }
+
+// address is where Envoy asks it.
+func (a *Agent) address() string {
+	if a.Front != nil {
+		return a.Front(a.Socket)
+	}
+	return "unix:" + a.Socket
+}
 
 // refreshKeys is how often key sets are fetched in tests.
 const refreshKeys = 200 * time.Millisecond

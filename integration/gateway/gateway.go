@@ -240,7 +240,7 @@ func (g *Gateway) startEnvoy(binary, server string, door *Door) {
 		Args:      []string{"--file-flush-interval-msec", "50"},
 	}
 	if g.agent != nil {
-		g.Envoy.Bootstrap.Agent = "unix:" + g.agent.Socket
+		g.Envoy.Bootstrap.Agent = g.agent.address()
 	}
 	if err := g.Envoy.Start(); err != nil {
 		g.t.Fatal(err)
