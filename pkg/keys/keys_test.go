@@ -123,6 +123,38 @@ func TestKeeper_KeepsTheLastGoodOverOutagesAndRestarts(t *testing.T) {
 	expect(other, "")
 }
 
+func TestKeeper_AnIssuerThatHangsOrNeverEndsHarmsNobodyElse(t *testing.T) {
+	var sent atomic.Int64
+	ended := make(chan struct{})
+	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer close(ended)
+		piece := []byte(strings.Repeat("good", 16<<10))
+		for sent.Load() < 200<<20 {
+			n, err := w.Write(piece)
+			if sent.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}))
+	defer endless.Close()
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer hanging.Close()
+	fine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("good")) }))
+	defer fine.Close()
+	k, _ := start(t, "", time.Hour)
+	k.Want([]model.Data{{Name: "f/endless", URL: endless.URL}, {Name: "f/hanging", URL: hanging.URL}, {Name: "f/fine", URL: fine.URL}})
+	await(t, k)
+	for name, want := range map[string]string{"f/endless": "", "f/hanging": "", "f/fine": "good"} {
+		if body, _ := k.Get(name); string(body) != want {
+			t.Errorf("%s: %.20q, want %q", name, body, want)
+		}
+	}
+	<-ended
+	if n := sent.Load(); n >= 200<<20 {
+		t.Errorf("%d bytes of an answer were taken", n)
+	}
+}
+
 func TestDiscover_TakesOnlyTheIssuersOwnDocument(t *testing.T) {
 	issuer := ""
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
