@@ -33,6 +33,9 @@ type Problem struct {
 	Excerpt string `json:"excerpt,omitempty"`
 	// Object is the document the Problem is in.
 	Object *Ref `json:"object,omitempty"`
+
+	// hides is how many lines from Line on may hold a secret: no excerpt shows them.
+	hides int
 }
 
 // Place is file:line:column, as compilers print it.
@@ -116,9 +119,24 @@ func (p *Problems) List() []Problem {
 	slices.SortStableFunc(out, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Message, b.Message))
 	})
+	hideLines(out)
 	return slices.CompactFunc(out, func(a, b Problem) bool {
 		return a.Code == b.Code && a.Message == b.Message && a.Place() == b.Place() && a.Path == b.Path
 	})
+}
+
+// hideLines takes away the excerpts that would show lines which may hold a secret, whatever else is wrong there.
+func hideLines(list []Problem) {
+	for _, secret := range list {
+		if secret.hides == 0 {
+			continue
+		}
+		for i, p := range list {
+			if p.File == secret.File && p.Line >= secret.Line && p.Line-1 < secret.Line+secret.hides {
+				list[i].Excerpt = "" // an excerpt shows the line and the one before
+			}
+		}
+	}
 }
 
 // Render is the whole list as people read it, with a count at its end.

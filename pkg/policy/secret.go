@@ -24,7 +24,7 @@ const secretForm = "write {file: /etc/sluice/edge.key} or {env: EDGE_KEY}, a fil
 func (s *Secret) UnmarshalNode(at At, p *Problems) {
 	refuse := func(at At, code Code, message string) {
 		problem := at.problem(Error, code, secretForm, at.Path+message)
-		problem.Excerpt = ""
+		problem.hides = lines(at.Node)
 		p.Add(problem)
 	}
 	if at.Node.Kind != Map {
@@ -51,6 +51,28 @@ func (s *Secret) UnmarshalNode(at At, p *Problems) {
 	if len(at.Node.Fields) != 1 {
 		refuse(at, CodeRequired, " needs one of file, env and secret")
 	}
+}
+
+// lines is how many lines a node takes at most.
+func lines(n *Node) int {
+	if n == nil {
+		return 1
+	}
+	return lastLine(n) - n.Line + 1
+}
+
+func lastLine(n *Node) int {
+	last := n.Line
+	if strings.Contains(n.Value, "\n") {
+		last += strings.Count(n.Value, "\n") + 1 // a block begins on the next line
+	}
+	for _, f := range n.Fields {
+		last = max(last, lastLine(f.Value))
+	}
+	for _, item := range n.Items {
+		last = max(last, lastLine(item))
+	}
+	return last
 }
 
 // IsZero tells whether it names nothing.

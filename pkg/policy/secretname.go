@@ -18,7 +18,7 @@ func (s *SecretName) UnmarshalNode(at At, p *Problems) {
 	}
 	problem := at.problem(Error, CodeValue, "use lower-case letters, digits and dashes, at most 63: sluice secrets list shows the names that there are",
 		at.Path+" is not the name of a secret")
-	problem.Excerpt = ""
+	problem.hides = lines(at.Node)
 	p.Add(problem)
 }
 
