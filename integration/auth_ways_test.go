@@ -124,7 +124,9 @@ spec:
 			}
 		})
 	}
-	if _, body, _ := g.Get("/any", basicly("alice", "wonderland")...); body != "user=alice plan= permissions=" {
+	if _, body, _ := g.Get("/any", basicly("alice", "wonderland")...); service.seen.Load().Get("authorization") != "" {
+		t.Error("the service saw the password")
+	} else if body != "user=alice plan= permissions=" {
 		t.Errorf("the service saw %q", body)
 	}
 	// A token that ends at its issuer passes no longer than the answer is believed; one that hangs lets nothing pass.

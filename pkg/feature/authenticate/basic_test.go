@@ -3,6 +3,7 @@ package authenticate
 import (
 	"context"
 	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,9 @@ func TestBasic_NameAndPasswordMustBelongTogether(t *testing.T) {
 			d := (&Spec{AnyOf: []Way{{Basic: &Basic{}}}}).Check(t.Context(), r, id)
 			if d.Status != c.status || d.Reason != c.reason || (id.User != "") != d.Allowed() {
 				t.Errorf("%d %q for %q, want %d %q", d.Status, d.Reason, id.User, c.status, c.reason)
+			}
+			if d.Allowed() && !slices.Contains(d.RemoveHeaders, "authorization") {
+				t.Error("the service would see the password")
 			}
 			if d.Status == 401 && !strings.HasPrefix(d.Challenge, "Basic ") {
 				t.Errorf("challenge %q", d.Challenge)

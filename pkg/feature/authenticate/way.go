@@ -93,7 +93,7 @@ func (s *Spec) Check(ctx context.Context, r *feature.Request, id *feature.Identi
 		d := s.AnyOf[i].check(ctx, s, r, &found)
 		if d.Allowed() {
 			*id = found
-			return s.hide(d)
+			return s.hide(r, d)
 		}
 		refusals = append(refusals, d)
 	}
@@ -168,9 +168,12 @@ func complete(id *feature.Identity, found feature.Identity) {
 	}
 }
 
-// hide keeps every key from the service, also those that were not needed.
-func (s *Spec) hide(d feature.Decision) feature.Decision {
+// hide keeps every key and password from the service, also those that were not needed.
+func (s *Spec) hide(r *feature.Request, d feature.Decision) feature.Decision {
 	for i := range s.AnyOf {
+		if _, _, given := credentials(r.Headers["authorization"]); given && s.AnyOf[i].Basic != nil {
+			d.RemoveHeaders = append(d.RemoveHeaders, "authorization")
+		}
 		if k := s.AnyOf[i].APIKey; k != nil {
 			k.hide(&d)
 		}
