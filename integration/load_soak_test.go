@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,7 @@ type load struct {
 
 	mu    sync.Mutex
 	wrong int
+	borne int      // how many of them are let pass, if they are 503
 	first []string // some of what was wrong
 }
 
@@ -111,14 +113,15 @@ func (l *load) note(wrong string) {
 	}
 }
 
-// end stops the clients, and fails the test for every wrong answer and every connection that was closed.
+// end stops the clients, and fails the test for every wrong answer that is not borne and every connection that was closed.
 func (l *load) end(t *testing.T) {
 	t.Helper()
 	l.cancel()
 	l.running.Wait()
 	closed := l.dials.Load() - int64(l.size)
 	t.Logf("%d requests by %d clients: %d wrong, %d connections closed", l.requests.Load(), l.size, l.wrong, closed)
-	if l.wrong > 0 || closed != 0 {
+	other := slices.ContainsFunc(l.first, func(wrong string) bool { return wrong != "503" })
+	if int(l.wrong) > l.borne || other || closed != 0 {
 		t.Errorf("%d wrong answers, %d closed connections; the first: %q", l.wrong, closed, l.first)
 	}
 }
