@@ -233,11 +233,12 @@ func (m *Manager) stored(ctx context.Context, key string, value []byte) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
-	m.learn(ctx, map[string][]byte{key: value}, nil)
+	m.learn(ctx, map[string][]byte{key: value}, nil, true)
 }
 
-// learn takes in challenges that are new, and those that are over.
-func (m *Manager) learn(ctx context.Context, fresh map[string][]byte, gone []string) {
+// learn takes in challenges that are new, and those that are over. With wait, it returns when the gateways answer them
+// also where Run has heard of them first.
+func (m *Manager) learn(ctx context.Context, fresh map[string][]byte, gone []string, wait bool) {
 	m.mu.Lock()
 	before := maps.Clone(m.challenges)
 	for key, text := range fresh {
@@ -261,7 +262,7 @@ func (m *Manager) learn(ctx context.Context, fresh map[string][]byte, gone []str
 		all = append(all, m.challenges[key])
 	}
 	m.mu.Unlock()
-	if !same {
+	if !same || wait {
 		m.cfg.Answer(ctx, all)
 	}
 }
@@ -298,7 +299,7 @@ func (m *Manager) follow(ctx context.Context, batch store.RecordBatch) {
 			}
 		}
 	}
-	m.learn(ctx, fresh, gone)
+	m.learn(ctx, fresh, gone, false)
 	if other {
 		m.tell()
 	}
